@@ -79,19 +79,36 @@ func (e *PanicError) Error() string { return fmt.Sprintf("stream panicked: %v", 
 
 // Subscribe runs o and hands each value to next, which ends the subscription by saying
 // false. It blocks until o has completed or next said false (nil), o has failed (its
-// error; a *PanicError for a panic) or ctx is done (context.Cause of ctx). When it
-// returns, nothing of o runs any more.
+// error; a *PanicError if it panicked) or ctx is done (context.Cause of ctx, unless o
+// has failed on the way out). When it returns, nothing of o runs any more. A panic of
+// next itself is its caller's, and passes through.
 func (o Observable[T]) Subscribe(ctx context.Context, next func(T) bool) (err error) {
+	ours := true // false while next runs
 	defer func() {
-		if r := recover(); r != nil {
-			err = &PanicError{Value: r, Stack: debug.Stack()}
+		// Without a recover the panic goes on unchanged, as that of a range body must.
+		if ours {
+			if r := recover(); r != nil {
+				err = &PanicError{Value: r, Stack: debug.Stack()}
+			}
 		}
 	}()
-	return o.subscribe(ctx, next)
+	stopped := false
+	err = o.run(ctx, func(v T) bool {
+		ours = false
+		stopped = !next(v)
+		ours = true
+		return !stopped
+	})
+	if err == nil && !stopped {
+		err = context.Cause(ctx)
+	}
+	return err
 }
 
-// subscribe lets panics pass, as a range body of Seq needs it.
-func (o Observable[T]) subscribe(ctx context.Context, next func(T) bool) error {
+// run is Subscribe for an operator in the same goroutine, which leaves panics and the
+// cause of a cancel to whoever has subscribed to the operator. After next has said
+// false it is not called again, and the error is nil.
+func (o Observable[T]) run(ctx context.Context, next func(T) bool) error {
 	if o.produce == nil {
 		return nil
 	}
@@ -115,7 +132,7 @@ func (o Observable[T]) subscribe(ctx context.Context, next func(T) bool) error {
 func (o Observable[T]) Seq(ctx context.Context) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		stopped := false
-		err := o.subscribe(ctx, func(v T) bool {
+		err := o.Subscribe(ctx, func(v T) bool {
 			stopped = !yield(v, nil)
 			return !stopped
 		})
@@ -129,21 +146,21 @@ func (o Observable[T]) Seq(ctx context.Context) iter.Seq2[T, error] {
 // Map emits f of each value.
 func Map[A, B any](o Observable[A], f func(A) B) Observable[B] {
 	return New(func(ctx context.Context, emit func(B) bool) error {
-		return o.subscribe(ctx, func(a A) bool { return emit(f(a)) })
+		return o.run(ctx, func(a A) bool { return emit(f(a)) })
 	})
 }
 
 // Filter emits the values for which keep is true.
 func Filter[T any](o Observable[T], keep func(T) bool) Observable[T] {
 	return New(func(ctx context.Context, emit func(T) bool) error {
-		return o.subscribe(ctx, func(v T) bool { return !keep(v) || emit(v) })
+		return o.run(ctx, func(v T) bool { return !keep(v) || emit(v) })
 	})
 }
 
 // Do calls f with each value before it passes it on.
 func Do[T any](o Observable[T], f func(T)) Observable[T] {
 	return New(func(ctx context.Context, emit func(T) bool) error {
-		return o.subscribe(ctx, func(v T) bool { f(v); return emit(v) })
+		return o.run(ctx, func(v T) bool { f(v); return emit(v) })
 	})
 }
 
