@@ -1,0 +1,158 @@
+package pipeline
+
+import (
+	"strings"
+
+	"github.com/mgmtproject/mgmt/sinks"
+)
+
+// Graph is what a graph file describes, or what a program has composed with Add and
+// Connect. It is complete, and safe to run, when Compile has returned nil; nothing
+// changes it afterwards.
+type Graph struct {
+	// Name is the graph's name, Comment free text.
+	Name, Comment string
+
+	// File is the name of the file as problems show it; empty for a composed graph.
+	File string
+
+	// Vertices are the resources that belong to this host, in file order, followed by
+	// those that a collect entry of the file takes from its own exports. Kind and name
+	// together are unique in a compiled graph.
+	Vertices []*Vertex
+
+	// Edges say what runs before what. No two edges of a compiled graph connect the
+	// same vertices in the same direction.
+	Edges []Edge
+
+	// Exports are the resources that are published for other hosts. They are built and
+	// checked like the others, and not applied here.
+	Exports []*Vertex
+
+	// Collect says which published resources this host applies.
+	Collect []Collect
+
+	// Remote is the URL of the host that the graph is meant for; empty for this one.
+	Remote string
+
+	source   *source  // positions of the parameters, until Compile is done
+	problems Problems // found by Add and Connect
+}
+
+// Vertex is one resource of a graph.
+type Vertex struct {
+	// Kind is the registered name of the resource's kind, in lower case.
+	Kind string
+
+	// Name is the resource's name, without the @@ of an exported one.
+	Name string
+
+	// Meta is never nil in a compiled graph. Vertices without meta-parameters share
+	// one value, so it must not be changed.
+	Meta *Meta
+
+	// Config is the desired state.
+	Config sinks.Config
+
+	// Resource is what Config.Build has returned: set by Compile.
+	Resource sinks.Resource
+
+	// Pos is where the file describes the resource; zero in a composed graph.
+	Pos Position
+
+	// Exported says that the name began with @@.
+	Exported bool
+
+	broken bool  // already reported: don't build it, don't report what follows from it
+	index  int32 // in Vertices, for Connect
+}
+
+// String is the resource as users write it: file[/etc/motd], file[@@/etc/motd].
+func (v *Vertex) String() string {
+	if v.Exported {
+		return ref(v.Kind, exportMark+v.Name)
+	}
+	return ref(v.Kind, v.Name)
+}
+
+// exportMark begins the name of an exported resource.
+const exportMark = "@@"
+
+func ref(kind, name string) string { return kind + "[" + name + "]" }
+
+// Edge says that one vertex runs before another.
+type Edge struct {
+	// From and To are indices into Vertices.
+	From, To int32
+
+	// Notify says that a change of From also refreshes To.
+	Notify bool
+
+	// Name is free text.
+	Name string
+
+	// Pos is where the file has the edge; zero in a composed graph.
+	Pos Position
+}
+
+// Collect selects published resources to be applied on this host.
+type Collect struct {
+	// Kind of the resources, in lower case.
+	Kind string
+
+	// Pattern is the directory that a path is moved to; empty leaves it alone.
+	Pattern string
+
+	// Pos is where the file has the entry.
+	Pos Position
+}
+
+// Position is a place in a graph file. Both count from 1; a zero Line means nowhere.
+type Position struct{ Line, Column int32 }
+
+// Add appends a resource and returns its vertex. The kind is only a name here, it need
+// not be registered. A name that begins with @@ is exported. Each function of meta
+// changes the meta-parameters, which begin with their defaults. What is wrong with the
+// resource is reported by Compile.
+func (g *Graph) Add(kind, name string, cfg sinks.Config, meta ...func(*Meta)) *Vertex {
+	v := &Vertex{Kind: kind, Config: cfg, Meta: &defaultMeta}
+	v.Name, v.Exported = strings.CutPrefix(name, exportMark)
+	if len(meta) > 0 {
+		m := DefaultMeta()
+		for _, change := range meta {
+			change(&m)
+		}
+		v.Meta = &m
+	}
+	g.put(v)
+	return v
+}
+
+// put files v under Vertices or Exports.
+func (g *Graph) put(v *Vertex) {
+	if v.Exported {
+		g.Exports = append(g.Exports, v)
+		return
+	}
+	v.index = int32(len(g.Vertices))
+	g.Vertices = append(g.Vertices, v)
+}
+
+// Connect makes from run before to, both of which Add of this graph has returned, and
+// with notify a change of from refresh to. What is wrong with the edge is reported by
+// Compile. An edge from or to an exported resource has no effect on this host.
+func (g *Graph) Connect(from, to *Vertex, notify bool) {
+	for _, v := range []*Vertex{from, to} {
+		switch {
+		case v == nil:
+			g.problems = append(g.problems, Problem{File: g.File, Message: "an edge has no vertex at one end", Hint: "connect what Add has returned"})
+			return
+		case v.Exported:
+			return
+		case int(v.index) >= len(g.Vertices) || g.Vertices[v.index] != v:
+			g.problems = append(g.problems, Problem{File: g.File, Message: "an edge leads to " + v.String() + ", which belongs to another graph", Hint: "connect what Add of this graph has returned"})
+			return
+		}
+	}
+	g.Edges = append(g.Edges, Edge{From: from.index, To: to.index, Notify: notify})
+}
