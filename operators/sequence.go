@@ -1,0 +1,489 @@
+package operators
+
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/mgmtproject/mgmt/streams"
+)
+
+// All stands for every vertex in Input.Wake.
+const All = int32(-1)
+
+// Input is one thing that happens to a running Sequence: a swap, a wake-up or a marker.
+type Input struct {
+	// Graph, if not nil, takes the place of the running graph. Carry then has an entry
+	// for every vertex of it, or is nil when nothing is carried over.
+	Graph *Graph
+	Carry []Carry
+
+	// Wake lists vertices that have to look again, or is just All. The event stream
+	// and the sink are told Ref.
+	Wake []int32
+	Ref  int32
+
+	// Refresh also sets a notification on them.
+	Refresh bool
+
+	// Marker, if not zero, comes out as a Marked result, after everything that the
+	// inputs before it have made busy has been announced.
+	Marker uint64
+}
+
+// Carry says what a vertex of a new graph takes over from the old one.
+type Carry struct {
+	Old  int32 // the vertex it was, or -1 for a new one
+	Same bool  // its desired state and its sink are the same: it is not run again
+}
+
+// ResultKind says what a Result tells.
+type ResultKind uint8
+
+// The kinds of results, and which fields of a Result they use beside Kind.
+const (
+	Swapped   ResultKind = iota // Graph is in force
+	Woken                       // Sink, Cause: a vertex was woken by an Input (only with Trace)
+	Started                     // Sink, Cause, Refresh: a CheckApply begins (only with Trace)
+	Finished                    // Sink, Cause, Refresh, Outcome, Began, Took, Left: a CheckApply has ended
+	Blocked                     // Sink, By: the vertex is pending, but its ancestor By has failed
+	Busy                        // Epoch: something has become pending
+	Idle                        // Epoch: nothing is pending that could run
+	Marked                      // Epoch: the Marker of an Input
+	Converged                   // Epoch: nothing has been pending for the timeout
+)
+
+// String is the kind in one word: "finished".
+func (k ResultKind) String() string {
+	return [...]string{"swapped", "woken", "started", "finished", "blocked", "busy", "idle", "marked", "converged"}[k]
+}
+
+// Result is one thing that Sequence reports. See ResultKind for the fields in use.
+type Result struct {
+	Kind    ResultKind
+	Refresh bool
+	Left    bool // the vertex has left the graph, or was changed, while it ran: its outcome counts for nothing
+	Sink    Sink
+	Cause   Cause
+	Outcome Outcome
+	Began   time.Time
+	Took    time.Duration
+	By      Sink
+	Graph   *Graph
+	Epoch   uint64
+}
+
+// SequenceOptions tune Sequence. The zero value works.
+type SequenceOptions struct {
+	// Workers is how many CheckApplys run at once that work in this process; those of
+	// a Waiter come on top. 0 means two a processor, but at least four.
+	Workers int
+
+	// MaxParallel caps all CheckApplys that run at once. 0 is no cap.
+	MaxParallel int
+
+	// Trace adds Woken and Started results.
+	Trace bool
+}
+
+// Sequence runs the sinks of a graph along its edges, as the inputs ask for it.
+//
+// It begins with an empty graph and waits for the first swap. It keeps these promises,
+// whatever the graph and the order of inputs: a vertex starts only when no ancestor is
+// pending, running or failed; it runs once at a time, and inputs during a run lead to
+// exactly one more; after the last input for a vertex a CheckApply that started later
+// ends, or the vertex is reported as failed or blocked; whatever may run does at once,
+// within the options; a vertex that changed something makes its successors run, one
+// that was right does not; a failure holds back its descendants only; and without input
+// nothing happens. An input for one vertex of a quiet graph costs O(1).
+//
+// It completes when in has completed and nothing is pending. The results come from
+// several goroutines, one at a time; those of one vertex are in order.
+func Sequence(in streams.Observable[Input], opts SequenceOptions) streams.Observable[Result] {
+	if opts.Workers <= 0 {
+		opts.Workers = max(4, 2*runtime.GOMAXPROCS(0))
+	}
+	if opts.MaxParallel > 0 {
+		opts.Workers = min(opts.Workers, opts.MaxParallel)
+	}
+	return streams.New(func(ctx context.Context, emit func(Result) bool) error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		s := &sequencer{
+			opts: opts, ctx: ctx, cancel: cancel, emit: emit,
+			machine: machine{g: &Graph{off: []int32{0}}, lazy: none},
+			workers: make([]job, opts.Workers),
+		}
+		s.cond.L = &s.mu
+		for i := range s.workers {
+			s.workers[i].v = none
+			s.wg.Go(func() { s.work(&s.workers[i]) })
+		}
+		stop := context.AfterFunc(ctx, s.cancelled)
+		defer stop()
+
+		err := in.Subscribe(ctx, s.input)
+		s.mu.Lock()
+		s.closed = true
+		s.cond.Broadcast()
+		s.mu.Unlock()
+		if err != nil {
+			cancel(err)
+		}
+		s.wg.Wait()
+		return context.Cause(ctx)
+	})
+}
+
+// cancelled ends the waits of workers and retries.
+func (s *sequencer) cancelled() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.retries {
+		s.stopRetry(r)
+	}
+	s.retries = nil
+	s.cond.Broadcast()
+}
+
+// stopRetry stops the timer of r. If it has fired already, again finds that r is stale.
+func (s *sequencer) stopRetry(r *retry) {
+	r.v = none
+	if r.timer.Stop() {
+		s.wg.Done()
+	}
+}
+
+// A job is a CheckApply that runs.
+type job struct {
+	v       int32 // its vertex now; none when idle or when the vertex has left the graph
+	running bool
+	cancel  context.CancelFunc // of a Waiter
+}
+
+// A retry is a vertex that waits for its next attempt.
+type retry struct {
+	v     int32
+	timer *time.Timer
+}
+
+// sequencer is the concurrent shell around the machine: workers, timers and results.
+type sequencer struct {
+	opts   SequenceOptions
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+
+	emitting sync.Mutex
+	emit     func(Result) bool
+	ended    bool // emit has said false, or panicked
+
+	mu      sync.Mutex
+	cond    sync.Cond // workers wait for ready vertices
+	machine           // all of it guarded by mu
+	workers []job
+	waiters []*job
+	retries []*retry
+	parked  int
+	running int
+	closed  bool
+	epoch   uint64
+	isBusy  bool
+}
+
+// out emits r. It must not be called with mu held.
+func (s *sequencer) out(r Result) {
+	s.emitting.Lock()
+	defer s.emitting.Unlock()
+	if s.ended {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.ended = true
+			s.cancel(&streams.PanicError{Value: p, Stack: debug.Stack()})
+		}
+	}()
+	if !s.emit(r) {
+		s.ended = true
+		s.cancel(nil)
+	}
+}
+
+// input handles one Input; it is the consumer of the upstream.
+func (s *sequencer) input(in Input) bool {
+	if s.ctx.Err() != nil {
+		return false
+	}
+	if in.Graph != nil {
+		s.swap(in)
+	}
+	if len(in.Wake) > 0 {
+		s.wake(in)
+	}
+	if in.Marker != 0 {
+		s.out(Result{Kind: Marked, Epoch: in.Marker})
+	}
+	return true
+}
+
+func (s *sequencer) wake(in Input) {
+	if s.opts.Trace {
+		s.traceWake(in)
+	}
+	s.mu.Lock()
+	s.machine.wake(in.Wake, in.Ref, in.Refresh)
+	s.settle(0)
+}
+
+func (s *sequencer) traceWake(in Input) {
+	cause := Cause{Kind: CauseEvent, Ref: in.Ref}
+	if in.Wake[0] == All {
+		s.out(Result{Kind: Woken, Cause: cause})
+		return
+	}
+	for _, v := range in.Wake {
+		s.out(Result{Kind: Woken, Sink: s.g.sinks[v], Cause: cause})
+	}
+}
+
+func (s *sequencer) swap(in Input) {
+	s.mu.Lock()
+	from := s.machine.swap(in.Graph, in.Carry)
+	for i := range s.workers {
+		s.moveJob(&s.workers[i], from)
+	}
+	for _, j := range s.waiters {
+		s.moveJob(j, from)
+	}
+	left := s.retries[:0]
+	for _, r := range s.retries {
+		if v := from[r.v]; v != none {
+			r.v = v
+			left = append(left, r)
+		} else {
+			s.stopRetry(r)
+		}
+	}
+	clear(s.retries[len(left):])
+	s.retries = left
+	s.mu.Unlock()
+	s.out(Result{Kind: Swapped, Graph: in.Graph})
+
+	s.mu.Lock()
+	s.machine.start()
+	if s.busy == 0 {
+		s.isBusy = true // so that settle announces an epoch even if nothing is to be done
+		s.epoch++
+	}
+	s.settle(0)
+}
+
+// moveJob renumbers a running job. The new graph's vertices start only after the jobs
+// of those that it dropped or changed have ended, so that two versions of a resource
+// never work on the same thing.
+func (s *sequencer) moveJob(j *job, from []int32) {
+	if !j.running || j.v == none {
+		return
+	}
+	if j.v = from[j.v]; j.v == none {
+		s.orphans++
+		s.busy++
+		if j.cancel != nil {
+			j.cancel()
+		}
+	}
+}
+
+// settle is called with mu held after the machine was changed, and unlocks it: it wakes
+// workers for what is ready, but for as many vertices as the caller keeps for itself, and
+// announces Busy, Blocked and Idle.
+func (s *sequencer) settle(keep int) {
+	var results [3]Result
+	rs := results[:0]
+	if s.busy > 0 && !s.isBusy {
+		s.isBusy = true
+		s.epoch++
+		rs = append(rs, Result{Kind: Busy, Epoch: s.epoch})
+	}
+	s.startWaiters()
+	wakeups := min(len(s.ready)-keep, s.parked)
+	if s.busy == 0 {
+		s.eachBlocked(func(v, by int32) {
+			rs = append(rs, Result{Kind: Blocked, Sink: s.g.sinks[v], By: s.g.sinks[by]})
+		})
+	}
+	if s.busy == 0 && s.isBusy {
+		s.isBusy = false
+		rs = append(rs, Result{Kind: Idle, Epoch: s.epoch})
+		if s.closed {
+			s.cond.Broadcast()
+		}
+	}
+	s.mu.Unlock()
+	for range wakeups {
+		s.cond.Signal()
+	}
+	for i := range rs {
+		s.out(rs[i])
+	}
+}
+
+func (s *sequencer) mayRun() bool {
+	return s.opts.MaxParallel <= 0 || s.running < s.opts.MaxParallel
+}
+
+// work is the loop of one worker. Ready vertices are taken last in, first out: a chain
+// stays on one worker, in its caches.
+func (s *sequencer) work(j *job) {
+	s.mu.Lock()
+	for {
+		for (len(s.ready) == 0 || !s.mayRun()) && s.ctx.Err() == nil {
+			if s.closed && s.busy == 0 {
+				s.mu.Unlock()
+				return
+			}
+			s.parked++
+			s.cond.Wait()
+			s.parked--
+		}
+		if s.ctx.Err() != nil {
+			s.mu.Unlock()
+			return
+		}
+		v := s.ready[len(s.ready)-1]
+		s.ready = s.ready[:len(s.ready)-1]
+		if !s.take(v) {
+			s.settle(1)
+			s.mu.Lock()
+			continue
+		}
+		j.v, j.running = v, true
+		s.running++
+		s.perform(s.ctx, j)
+		s.mu.Lock()
+	}
+}
+
+// startWaiters gives each ready Waiter a goroutine for the length of its CheckApply.
+func (s *sequencer) startWaiters() {
+	for len(s.readyWaiters) > 0 && s.mayRun() && s.ctx.Err() == nil {
+		v := s.readyWaiters[0]
+		s.readyWaiters = s.readyWaiters[1:]
+		if !s.take(v) {
+			continue
+		}
+		ctx, cancel := context.WithCancel(s.ctx)
+		j := &job{v: v, running: true, cancel: cancel}
+		s.waiters = append(s.waiters, j)
+		s.running++
+		s.wg.Go(func() {
+			s.mu.Lock()
+			s.perform(ctx, j)
+			cancel()
+		})
+	}
+}
+
+// perform runs the vertex of j, which take has marked as running. It is entered with mu
+// held and returns without it.
+func (s *sequencer) perform(ctx context.Context, j *job) {
+	if j.v == none { // a swap came before the goroutine of a Waiter
+		s.end(j, Outcome{})
+		return
+	}
+	sink := s.g.sinks[j.v]
+	run := s.run(j.v)
+	s.mu.Unlock()
+
+	began := time.Now()
+	if s.opts.Trace {
+		s.out(Result{Kind: Started, Sink: sink, Cause: run.Cause, Refresh: run.Refresh, Began: began})
+	}
+	o := protect(ctx, sink, run)
+	took := time.Since(began)
+	s.mu.Lock()
+	left := j.v == none
+	s.mu.Unlock()
+	if s.ctx.Err() == nil {
+		s.out(Result{
+			Kind: Finished, Sink: sink, Cause: run.Cause, Refresh: run.Refresh,
+			Outcome: o, Began: began, Took: took, Left: left,
+		})
+	}
+	s.mu.Lock()
+	s.end(j, o)
+}
+
+// end records the outcome of j. It is entered with mu held and returns without it.
+func (s *sequencer) end(j *job, o Outcome) {
+	v := j.v
+	s.running--
+	j.running, j.v = false, none
+	keep := 1 // a worker comes back for the next vertex itself
+	if j.cancel != nil {
+		keep = 0
+		s.dropWaiter(j)
+	}
+	switch {
+	case v == none:
+		s.busy--
+		if s.orphans--; s.orphans == 0 {
+			s.release()
+		}
+	case o.Err != nil && o.Retry && s.ctx.Err() == nil:
+		s.fail(v, o.Changed, true)
+		r := &retry{v: v}
+		s.retries = append(s.retries, r)
+		s.wg.Add(1)
+		r.timer = time.AfterFunc(o.RetryAfter, func() { s.again(r) })
+	case o.Err != nil:
+		s.fail(v, o.Changed, false)
+	default:
+		s.succeed(v, o.Changed)
+	}
+	s.settle(keep)
+}
+
+func (s *sequencer) dropWaiter(j *job) {
+	for i, w := range s.waiters {
+		if w == j {
+			last := len(s.waiters) - 1
+			s.waiters[i], s.waiters[last] = s.waiters[last], nil
+			s.waiters = s.waiters[:last]
+			return
+		}
+	}
+}
+
+// again is what a retry timer does.
+func (s *sequencer) again(r *retry) {
+	defer s.wg.Done()
+	s.mu.Lock()
+	if r.v == none || s.ctx.Err() != nil {
+		s.mu.Unlock()
+		return
+	}
+	for i, x := range s.retries {
+		if x == r {
+			last := len(s.retries) - 1
+			s.retries[i], s.retries[last] = s.retries[last], nil
+			s.retries = s.retries[:last]
+			break
+		}
+	}
+	s.machine.again(r.v)
+	s.settle(0)
+}
+
+// protect turns a panic of a sink into its failure.
+func protect(ctx context.Context, sink Sink, run Run) (o Outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			o = Outcome{Err: &streams.PanicError{Value: p, Stack: debug.Stack()}}
+		}
+	}()
+	return sink.CheckApply(ctx, run)
+}
