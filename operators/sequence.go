@@ -193,22 +193,29 @@ type sequencer struct {
 	isBusy  bool
 }
 
-// out emits r. It must not be called with mu held.
-func (s *sequencer) out(r Result) {
+// out emits rs. It must not be called with mu held.
+func (s *sequencer) out(rs ...Result) {
 	s.emitting.Lock()
+	s.emitAll(rs)
+}
+
+// emitAll is entered with emitting held and returns without it.
+func (s *sequencer) emitAll(rs []Result) {
 	defer s.emitting.Unlock()
-	if s.ended {
-		return
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			s.ended = true
 			s.cancel(&streams.PanicError{Value: p, Stack: debug.Stack()})
 		}
 	}()
-	if !s.emit(r) {
-		s.ended = true
-		s.cancel(nil)
+	for i := range rs {
+		if s.ended {
+			return
+		}
+		if !s.emit(rs[i]) {
+			s.ended = true
+			s.cancel(nil)
+		}
 	}
 }
 
@@ -322,12 +329,15 @@ func (s *sequencer) settle(keep int) {
 			s.cond.Broadcast()
 		}
 	}
+	if len(rs) > 0 {
+		s.emitting.Lock() // before mu is released, so that these come out in their order
+	}
 	s.mu.Unlock()
 	for range wakeups {
 		s.cond.Signal()
 	}
-	for i := range rs {
-		s.out(rs[i])
+	if len(rs) > 0 {
+		s.emitAll(rs)
 	}
 }
 

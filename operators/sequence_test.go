@@ -111,9 +111,6 @@ func TestSequenceUnderConcurrency(t *testing.T) {
 			switch res.Kind {
 			case operators.Blocked:
 				excused[res.Sink] = true
-				if !res.By.(*checker).failed.Load() {
-					t.Errorf("seed %d: a vertex is blocked by one that has not failed", seed)
-				}
 			case operators.Finished:
 				delete(excused, res.Sink)
 			}
