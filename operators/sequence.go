@@ -20,8 +20,8 @@ type Input struct {
 	Graph *Graph
 	Carry []Carry
 
-	// Wake lists vertices that have to look again, or is just All. The event stream
-	// and the sink are told Ref.
+	// Wake lists vertices that have to look again, or is just All. The sink is told
+	// Ref. Sequence does not keep the slice.
 	Wake []int32
 	Ref  int32
 
@@ -31,6 +31,9 @@ type Input struct {
 	// Marker, if not zero, comes out as a Marked result, after everything that the
 	// inputs before it have made busy has been announced.
 	Marker uint64
+
+	// Note, if not nil, comes out as a Noted result.
+	Note any
 }
 
 // Carry says what a vertex of a new graph takes over from the old one.
@@ -52,12 +55,13 @@ const (
 	Busy                        // Epoch: something has become pending
 	Idle                        // Epoch: nothing is pending that could run
 	Marked                      // Epoch: the Marker of an Input
+	Noted                       // Note: that of an Input
 	Converged                   // Epoch: nothing has been pending for the timeout
 )
 
 // String is the kind in one word: "finished".
 func (k ResultKind) String() string {
-	return [...]string{"swapped", "woken", "started", "finished", "blocked", "busy", "idle", "marked", "converged"}[k]
+	return [...]string{"swapped", "woken", "started", "finished", "blocked", "busy", "idle", "marked", "noted", "converged"}[k]
 }
 
 // Result is one thing that Sequence reports. See ResultKind for the fields in use.
@@ -73,6 +77,7 @@ type Result struct {
 	By      Sink
 	Graph   *Graph
 	Epoch   uint64
+	Note    any
 }
 
 // SequenceOptions tune Sequence. The zero value works.
@@ -229,6 +234,9 @@ func (s *sequencer) input(in Input) bool {
 	}
 	if len(in.Wake) > 0 {
 		s.wake(in)
+	}
+	if in.Note != nil {
+		s.out(Result{Kind: Noted, Note: in.Note})
 	}
 	if in.Marker != 0 {
 		s.out(Result{Kind: Marked, Epoch: in.Marker})

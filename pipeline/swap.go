@@ -1,0 +1,90 @@
+package pipeline
+
+import (
+	"fmt"
+	"reflect"
+
+	"github.com/mgmtproject/mgmt/operators"
+	"github.com/mgmtproject/mgmt/sinks/params"
+)
+
+// identity is what makes a resource of a new graph the same as one of the old.
+type identity struct{ kind, name string }
+
+// swap compares g with the running graph, begins to watch what is new in it, stops to
+// watch what is gone, and returns the input that puts it in force. Resources whose
+// desired state is the same keep their unit with all its state.
+func (e *engine) swap(g *Graph) (operators.Input, error) {
+	var old map[identity]*unit
+	if len(e.units) > 0 {
+		old = make(map[identity]*unit, len(e.units))
+		for _, u := range e.units {
+			old[identity{u.vertex.Kind, u.vertex.Name}] = u
+		}
+	}
+	n := len(g.Vertices)
+	units, sinks := make([]*unit, n), make([]operators.Sink, n)
+	carry := make([]operators.Carry, n)
+	var counts Swap
+	var fresh []*unit
+	for i, v := range g.Vertices {
+		was := old[identity{v.Kind, v.Name}]
+		carry[i] = operators.Carry{Old: -1}
+		switch {
+		case was == nil:
+			counts.Added++
+			units[i] = newUnit(e, v, int32(i))
+			fresh = append(fresh, units[i])
+		case same(was.vertex, v):
+			counts.Kept++
+			carry[i] = operators.Carry{Old: was.index, Same: true}
+			units[i] = was
+			delete(old, identity{v.Kind, v.Name})
+		default:
+			counts.Changed++
+			carry[i] = operators.Carry{Old: was.index}
+			units[i] = newUnit(e, v, int32(i))
+			if !v.Meta.Reset {
+				units[i].retries = max(0, units[i].retries-was.used())
+			}
+			fresh = append(fresh, units[i])
+		}
+		sinks[i] = units[i]
+	}
+	edges := make([]operators.Edge, len(g.Edges))
+	for i, edge := range g.Edges {
+		edges[i] = operators.Edge{From: edge.From, To: edge.To, Notify: edge.Notify}
+	}
+	graph, err := operators.NewGraph(sinks, edges)
+	if err != nil {
+		return operators.Input{}, fmt.Errorf("graph %s was not compiled: %w", g.Name, err)
+	}
+	counts.Removed = len(old) - counts.Changed
+
+	e.startWatching(fresh)
+	e.stopWatching(old) // those that were kept have been deleted from it
+	for i, u := range units {
+		u.index = int32(i)
+	}
+	e.graph, e.units, e.swapped = e.running(g, units), units, counts
+	return operators.Input{Graph: graph, Carry: carry}, nil
+}
+
+// same says that two vertices stand for the same desired state.
+func same(a, b *Vertex) bool {
+	if a.Meta != b.Meta && !reflect.DeepEqual(a.Meta, b.Meta) {
+		return false
+	}
+	return params.Equal(a.Config, b.Config)
+}
+
+// running returns g with the vertices that are in force: those of units that were kept
+// stand for their equals in g, so that a resource is one *Vertex over all its life.
+func (e *engine) running(g *Graph, units []*unit) *Graph {
+	r := *g
+	r.Vertices = make([]*Vertex, len(units))
+	for i, u := range units {
+		r.Vertices[i] = u.vertex
+	}
+	return &r
+}
