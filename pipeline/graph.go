@@ -3,6 +3,8 @@ package pipeline
 import (
 	"strings"
 
+	"gopkg.in/yaml.v3"
+
 	"github.com/mgmtproject/mgmt/sinks"
 )
 
@@ -35,8 +37,7 @@ type Graph struct {
 	// Remote is the URL of the host that the graph is meant for; empty for this one.
 	Remote string
 
-	source   *source  // positions of the parameters, until Compile is done
-	problems Problems // found by Add and Connect
+	problems Problems // found by Connect, for Compile
 }
 
 // Vertex is one resource of a graph.
@@ -63,8 +64,9 @@ type Vertex struct {
 	// Exported says that the name began with @@.
 	Exported bool
 
-	broken bool  // already reported: don't build it, don't report what follows from it
-	index  int32 // in Vertices, for Connect
+	broken bool       // already reported: don't build it, don't report what follows from it
+	index  int32      // in Vertices, for Connect
+	node   *yaml.Node // what the file says, for positions, until Compile is done
 }
 
 // String is the resource as users write it: file[/etc/motd], file[@@/etc/motd].

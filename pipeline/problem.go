@@ -67,13 +67,13 @@ func (p Problems) Unwrap() []error {
 	return errs
 }
 
-// err is p in the order of the file, or nil if nothing is wrong.
+// err is p in the order of the file, each problem once, or nil if nothing is wrong.
 func (p Problems) err() error {
 	if len(p) == 0 {
 		return nil
 	}
 	slices.SortStableFunc(p, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column))
+		return cmp.Or(cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column), cmp.Compare(a.Message, b.Message))
 	})
-	return p
+	return slices.Compact(p)
 }

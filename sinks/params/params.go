@@ -59,8 +59,8 @@ func (p Problem) Error() string {
 // Decode sets the fields of cfg, a pointer to a struct, from a mapping. Keys that are
 // listed in others belong to the caller: they are left alone, and offered when a name is
 // misspelt. It returns everything that is wrong; fields of wrong parameters keep their
-// defaults. A cfg with a field that can't be a parameter is a fault of the program, and
-// Decode panics.
+// defaults. The nodes are as yaml.v3 parses them. A cfg with a field that can't be a
+// parameter is a fault of the program, and Decode panics.
 func Decode(node *yaml.Node, cfg any, others ...string) []Problem {
 	v := reflect.ValueOf(cfg).Elem()
 	t := tableOf(v.Type())
@@ -125,6 +125,16 @@ func DecodeMap(cfg sinks.Config, values map[string]any) error {
 		errs = append(errs, p)
 	}
 	return errors.Join(errs...)
+}
+
+// Text decodes the value of one key that stands for a string, by the rules of Decode.
+// Null is the empty string.
+func Text(key, value *yaml.Node) (string, []Problem) {
+	var s string
+	if bad := new(param).set(reflect.ValueOf(&s).Elem(), value); bad != nil {
+		return "", []Problem{problem(bad.at, key.Value, key.Value+": "+bad.message, bad.hint)}
+	}
+	return s, nil
 }
 
 // Locate finds where a mapping gives a parameter of cfg, under any of its names. The
