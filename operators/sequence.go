@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -267,25 +268,28 @@ func (s *sequencer) traceWake(in Input) {
 func (s *sequencer) swap(in Input) {
 	s.mu.Lock()
 	from := s.machine.swap(in.Graph, in.Carry)
+	var left []context.CancelFunc
 	for i := range s.workers {
 		s.moveJob(&s.workers[i], from)
 	}
 	for _, j := range s.waiters {
-		s.moveJob(j, from)
-	}
-	left := s.retries[:0]
-	for _, r := range s.retries {
-		if v := from[r.v]; v != none {
-			r.v = v
-			left = append(left, r)
-		} else {
-			s.stopRetry(r)
+		if s.moveJob(j, from); j.v == none {
+			left = append(left, j.cancel)
 		}
 	}
-	clear(s.retries[len(left):])
-	s.retries = left
+	s.retries = slices.DeleteFunc(s.retries, func(r *retry) bool {
+		v := from[r.v]
+		if v == none {
+			s.stopRetry(r)
+		}
+		r.v = v
+		return v == none
+	})
 	s.mu.Unlock()
 	s.out(Result{Kind: Swapped, Graph: in.Graph})
+	for _, cancel := range left {
+		cancel()
+	}
 
 	s.mu.Lock()
 	s.machine.start()
@@ -306,9 +310,6 @@ func (s *sequencer) moveJob(j *job, from []int32) {
 	if j.v = from[j.v]; j.v == none {
 		s.orphans++
 		s.busy++
-		if j.cancel != nil {
-			j.cancel()
-		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -172,8 +173,11 @@ type refInfo struct {
 	source string // all watches of it
 }
 
-// resyncRef is the Ref of a resync.
-const resyncRef = int32(0)
+// The Refs that stand for no watch.
+const (
+	swapRef   = int32(iota) // a swap has changed what the resource has to spare
+	resyncRef               // a resync
+)
 
 func newEngine(opts Options) *engine {
 	e := &engine{
@@ -182,7 +186,7 @@ func newEngine(opts Options) *engine {
 		watching: map[*unit][]sources.Watch{},
 		watched:  map[sources.Watch]*watched{},
 		troubles: map[*unit][]trouble{},
-		refs:     []refInfo{resyncRef: {}},
+		refs:     make([]refInfo, resyncRef+1),
 	}
 	for _, s := range opts.Sources {
 		e.sources[s.Name()] = s
@@ -250,6 +254,7 @@ func (e *engine) routeEvent(ev sources.Event) operators.Input {
 			}
 		}
 	}
+	slices.Sort(e.wake)
 	for ref := range e.refs {
 		if e.refs[ref].source == ev.Source {
 			return operators.Input{Wake: e.wake, Ref: int32(ref)}
@@ -261,13 +266,14 @@ func (e *engine) routeEvent(ev sources.Event) operators.Input {
 // resync wakes what could have drifted without an event: all that watches something,
 // but not what acts each time it runs, and not what is polled anyway.
 func (e *engine) resync() operators.Input {
-	e.event = sources.Event{What: "resync"}
+	e.event = sources.Event{Source: "resync", What: "due"}
 	e.wake = e.wake[:0]
 	for u := range e.watching {
 		if u.vertex.Meta.Poll == 0 && !u.acts() {
 			e.wake = append(e.wake, u.index)
 		}
 	}
+	slices.Sort(e.wake)
 	return operators.Input{Wake: e.wake, Ref: resyncRef}
 }
 
@@ -283,6 +289,8 @@ func (e *engine) cause(c operators.Cause) Cause {
 		e.mu.RUnlock()
 		out.Watch, out.Source = info.watch, info.source
 		switch {
+		case c.Ref == swapRef:
+			out.Kind = operators.CauseSwap.String()
 		case c.Ref == resyncRef:
 			out.Kind = "resync"
 		case info.watch != nil:
@@ -297,7 +305,9 @@ func (e *engine) cause(c operators.Cause) Cause {
 func (e *engine) result(r operators.Result) (Result, bool) {
 	out := Result{Time: r.Began, Refresh: r.Refresh, Took: r.Took, Left: r.Left}
 	if u, ok := r.Sink.(*unit); ok {
-		out.Vertex = u.vertex
+		if out.Vertex = u.vertex; out.Vertex.Meta.Hidden {
+			return Result{}, false
+		}
 	}
 	switch r.Kind {
 	case operators.Swapped:

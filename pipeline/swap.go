@@ -5,6 +5,7 @@ import (
 	"reflect"
 
 	"github.com/mgmtproject/mgmt/operators"
+	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/params"
 )
 
@@ -23,7 +24,7 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 		}
 	}
 	n := len(g.Vertices)
-	units, sinks := make([]*unit, n), make([]operators.Sink, n)
+	units, list := make([]*unit, n), make([]operators.Sink, n)
 	carry := make([]operators.Carry, n)
 	var counts Swap
 	var fresh []*unit
@@ -49,13 +50,13 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 			}
 			fresh = append(fresh, units[i])
 		}
-		sinks[i] = units[i]
+		list[i] = units[i]
 	}
 	edges := make([]operators.Edge, len(g.Edges))
 	for i, edge := range g.Edges {
 		edges[i] = operators.Edge{From: edge.From, To: edge.To, Notify: edge.Notify}
 	}
-	graph, err := operators.NewGraph(sinks, edges)
+	graph, err := operators.NewGraph(list, edges)
 	if err != nil {
 		return operators.Input{}, fmt.Errorf("graph %s was not compiled: %w", g.Name, err)
 	}
@@ -67,7 +68,28 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 		u.index = int32(i)
 	}
 	e.graph, e.units, e.swapped = e.running(g, units), units, counts
-	return operators.Input{Graph: graph, Carry: carry}, nil
+	return operators.Input{Graph: graph, Carry: carry, Wake: e.introduce(carry)}, nil
+}
+
+// introduce tells the resources that a swap keeps what is managed now, as Compile has
+// told the new ones, and returns those for which that makes a difference.
+func (e *engine) introduce(carry []operators.Carry) []int32 {
+	var names []string
+	var wake []int32
+	for i, u := range e.units {
+		if !carry[i].Same {
+			continue
+		}
+		if aware, ok := u.vertex.Resource.(sinks.SiblingAware); ok {
+			if names == nil {
+				names = e.graph.Managed()
+			}
+			if aware.Siblings(names) {
+				wake = append(wake, u.index)
+			}
+		}
+	}
+	return wake
 }
 
 // same says that two vertices stand for the same desired state.

@@ -86,7 +86,7 @@ func (u *unit) checkApply(ctx context.Context, refresh bool) (sinks.Outcome, err
 	}
 	outcome, err := f(ctx, !u.noop())
 	if err != nil && limit > 0 && errors.Is(context.Cause(ctx), errTimeout) {
-		err = fmt.Errorf("not done after %v, the timeout in its meta-parameters: %w", limit, err)
+		err = fmt.Errorf("not done after %v, the timeout of its meta-parameters (%w)", limit, err)
 	}
 	return outcome, err
 }
