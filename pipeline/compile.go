@@ -20,10 +20,10 @@ import (
 func (g *Graph) Compile(opts sinks.Options) error { return g.compile(opts).err() }
 
 func (g *Graph) compile(opts sinks.Options) Problems {
-	c := compiler{g: g, problems: g.problems}
+	c := compiler{g: g, problems: g.problems, exports: map[Position]string{}}
 	c.unique(g.Vertices)
 	c.unique(g.Exports)
-	for _, v := range g.Exports {
+	for _, v := range g.Exports { // first, so that those that are collected say nothing twice
 		c.build(v, opts)
 	}
 	for _, v := range g.Vertices {
@@ -37,12 +37,16 @@ func (g *Graph) compile(opts sinks.Options) Problems {
 		v.node = nil
 	}
 	g.problems = nil
+	if len(c.problems) == 0 {
+		g.introduce()
+	}
 	return c.problems
 }
 
 type compiler struct {
 	g        *Graph
 	problems Problems
+	exports  map[Position]string // what was wrong with those
 }
 
 func (c *compiler) report(at Position, hint, format string, args ...any) {
@@ -99,6 +103,12 @@ func (c *compiler) build(v *Vertex, opts sinks.Options) {
 		if at.Line == 0 {
 			at = v.Pos
 		}
+		switch {
+		case v.Exported && at.Line > 0:
+			c.exports[at] = text
+		case text == c.exports[at]:
+			return
+		}
 		c.report(at, "", "%s: %s", brief(opts.Ref), text)
 	}
 }
@@ -144,6 +154,38 @@ func (c *compiler) owners() {
 			}
 		}
 	}
+}
+
+// introduce tells the resources that have to know what is managed on this host.
+func (g *Graph) introduce() {
+	var names []string
+	for _, v := range g.Vertices {
+		if aware, ok := v.Resource.(sinks.SiblingAware); ok {
+			if names == nil {
+				names = g.Managed()
+			}
+			aware.Siblings(names)
+		}
+	}
+}
+
+// Managed names what the resources of a compiled graph own and keep on this host: all
+// that sinks.SiblingAware wants to know. Compile has told the resources of this graph;
+// those that a swap keeps from the graph before are to be told by who swaps.
+func (g *Graph) Managed() []string {
+	var names []string
+	for _, v := range g.Vertices {
+		if v.Meta.Hidden {
+			continue
+		}
+		if owner, ok := v.Resource.(sinks.Owner); ok {
+			names = append(names, owner.Owns()...)
+		}
+		if keeper, ok := v.Resource.(sinks.Keeper); ok {
+			names = append(names, keeper.Keeps()...)
+		}
+	}
+	return names
 }
 
 // edges reports edges that lead nowhere or back to their vertex, removes them, and makes

@@ -425,7 +425,7 @@ func (l *loader) nearKind(kind string) string {
 
 // brief cuts what is too long for a message.
 func brief(s string) string {
-	const most = 60
+	const most = 120
 	if len(s) <= most {
 		return s
 	}

@@ -123,15 +123,15 @@ func (l *loader) chains(item, n *yaml.Node) {
 
 func (l *loader) chain(item, n *yaml.Node, text string, offset int) {
 	ends, notify, bad := parseChain(text)
+	if bad == nil && len(ends) == 1 {
+		bad = &chainError{ends[0].offset, "an edge has two ends, found only " + brief(ref(ends[0].kind, ends[0].name)), shortForm}
+		// A name may have brackets, but this is more likely: noop[a] => noop[b].
+		if bracket := strings.IndexByte(text, ']'); skipSpace(text, bracket+1) < len(text) {
+			bad = noArrow(text, bracket)
+		}
+	}
 	if bad != nil {
 		l.problems = append(l.problems, Problem{File: l.g.File, Pos: l.within(n, offset+bad.offset), Message: bad.message, Hint: bad.hint})
-		return
-	}
-	if len(ends) == 1 {
-		l.problems = append(l.problems, Problem{
-			File: l.g.File, Pos: l.within(n, offset+ends[0].offset),
-			Message: fmt.Sprintf("an edge has two ends, found only %s", brief(ref(ends[0].kind, ends[0].name))), Hint: shortForm,
-		})
 		return
 	}
 	last, ok := int32(0), false
@@ -349,17 +349,14 @@ func parseChain(text string) (ends []end, notify []bool, bad *chainError) {
 
 // closingBracket finds the bracket that ends a name which begins at start.
 func closingBracket(text string, start int) (int, *chainError) {
-	first, loose := -1, -1
+	first, loose := -1, -1 // the first bracket, and the first before an arrow
 	for i := start; i < len(text); i++ {
 		if text[i] != ']' {
 			continue
 		}
 		next := skipSpace(text, i+1)
 		if next == len(text) {
-			if loose < 0 {
-				return i, nil
-			}
-			break
+			return i, nil
 		}
 		if first < 0 {
 			first = i
@@ -376,13 +373,18 @@ func closingBracket(text string, start int) (int, *chainError) {
 		}
 	}
 	switch {
-	case loose >= 0:
+	case loose >= 0: // the next end is reported for what it is
 		return loose, nil
 	case first >= 0:
-		next := skipSpace(text, first+1)
-		return 0, &chainError{next, fmt.Sprintf("expected -> or ~> after a resource, found %q", brief(text[next:])), shortForm}
+		return 0, noArrow(text, first)
 	}
 	return 0, &chainError{start - 1, "this [ is never closed", shortForm}
+}
+
+// noArrow is the error of a resource that ends at a bracket which no arrow follows.
+func noArrow(text string, bracket int) *chainError {
+	next := skipSpace(text, bracket+1)
+	return &chainError{next, fmt.Sprintf("expected -> or ~> after a resource, found %q", brief(text[next:])), shortForm}
 }
 
 func isArrow(text string) bool {

@@ -22,10 +22,7 @@ import (
 func parseYAML(data []byte) (*yaml.Node, *Problem) {
 	root, problem := parseDocuments(data)
 	if problem != nil && json.Valid(data) {
-		// JSON writes rare characters as two halves, which YAML does not know.
-		if joined := joinSurrogates(data); !bytes.Equal(joined, data) {
-			root, problem = parseDocuments(joined)
-		}
+		root, problem = parseDocuments(translateEscapes(data))
 	}
 	if problem != nil {
 		return nil, problem
@@ -60,13 +57,24 @@ func parseDocuments(data []byte) (root *yaml.Node, problem *Problem) {
 	}
 }
 
-var surrogates = regexp.MustCompile(`\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}`)
+// jsonEscapes are what JSON may write in a string and YAML not: a slash with a
+// backslash, and a rare character as two halves. The first alternative keeps a
+// backslash that stands for itself from being read as the begin of another.
+var jsonEscapes = regexp.MustCompile(`\\\\|\\/|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}`)
 
-func joinSurrogates(data []byte) []byte {
-	return surrogates.ReplaceAllFunc(data, func(pair []byte) []byte {
-		high, _ := strconv.ParseUint(string(pair[2:6]), 16, 32)
-		low, _ := strconv.ParseUint(string(pair[8:12]), 16, 32)
-		return fmt.Appendf(nil, `\U%08X`, utf16.DecodeRune(rune(high), rune(low)))
+func translateEscapes(data []byte) []byte {
+	return jsonEscapes.ReplaceAllFunc(data, func(escape []byte) []byte {
+		switch len(escape) {
+		case len(`\\`):
+			if escape[1] == '/' {
+				return []byte("/")
+			}
+			return escape
+		default:
+			high, _ := strconv.ParseUint(string(escape[2:6]), 16, 32)
+			low, _ := strconv.ParseUint(string(escape[8:12]), 16, 32)
+			return fmt.Appendf(nil, `\U%08X`, utf16.DecodeRune(rune(high), rune(low)))
+		}
 	})
 }
 
@@ -133,13 +141,14 @@ type syntaxError struct {
 	context Position // where what it was reading had begun
 	line    string   // the text of the line where it gave up
 	rest    string   // that line from there on
+	began   string   // the line of context from there on
 }
 
 // explain turns an error of the YAML library into words for people who don't know how a
 // YAML parser works.
 func explain(data []byte, dec *yaml.Decoder, err error) *Problem {
-	if at, what := notText(data); what != "" {
-		return &Problem{Pos: at, Message: what, Hint: "save the file as plain text in UTF-8"}
+	if p := notText(data); p != nil {
+		return p
 	}
 	e := inspect(data, dec, err)
 	for _, known := range explanations {
@@ -173,11 +182,15 @@ func inspect(data []byte, dec *yaml.Decoder, err error) syntaxError {
 		e.context, _ = place(parser, "context_mark")
 	}
 	lines := bytes.Split(data, []byte("\n"))
-	for i := int(e.at.Line) - 1; i >= 0 && i < len(lines); {
-		e.line = strings.TrimSuffix(string(lines[i]), "\r")
-		e.rest = afterRunes(e.line, int(e.at.Column)-1)
-		break
+	text := func(at Position) (line, rest string) {
+		if at.Line < 1 || int(at.Line) > len(lines) {
+			return "", ""
+		}
+		line = strings.TrimSuffix(string(lines[at.Line-1]), "\r")
+		return line, afterRunes(line, int(at.Column)-1)
 	}
+	e.line, e.rest = text(e.at)
+	_, e.began = text(e.context)
 	return e
 }
 
@@ -200,25 +213,25 @@ func place(parser reflect.Value, mark string) (Position, bool) {
 }
 
 // notText finds the first byte that YAML does not allow anywhere.
-func notText(data []byte) (Position, string) {
+func notText(data []byte) *Problem {
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		return Position{}, "" // UTF-16
+		return nil // UTF-16
 	}
 	pos := Position{Line: 1, Column: 1}
 	for rest := data; len(rest) > 0; {
 		r, size := utf8.DecodeRune(rest)
 		switch {
 		case r == utf8.RuneError && size == 1:
-			return pos, fmt.Sprintf("the byte 0x%02x is not text in UTF-8", rest[0])
+			return &Problem{Pos: pos, Message: fmt.Sprintf("the byte 0x%02x is not text in UTF-8", rest[0]), Hint: "save the file as plain text in UTF-8"}
 		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f:
-			return pos, fmt.Sprintf("the control character 0x%02x is not allowed", r)
+			return &Problem{Pos: pos, Message: fmt.Sprintf("the control character 0x%02x is not allowed", r), Hint: fmt.Sprintf(`write it as "\x%02x", in double quotes`, r)}
 		case r == '\n':
 			pos = Position{Line: pos.Line + 1}
 		}
 		pos.Column++
 		rest = rest[size:]
 	}
-	return Position{}, ""
+	return nil
 }
 
 const (
@@ -247,14 +260,18 @@ var explanations = []struct {
 	}},
 	{"could not find expected ':'", func(e syntaxError, at *Position) (string, string) {
 		*at = e.context
+		if before, after, ok := strings.Cut(e.began, ":"); ok && after != "" {
+			return "expected a space after the colon", fmt.Sprintf("write \"%s: %s\"", brief(before), brief(after))
+		}
 		return "expected \"key: value\", found no colon", "a key ends with a colon and a space; text of several lines begins with \"|\""
 	}},
-	{"mapping values are not allowed", func(e syntaxError, _ *Position) (string, string) {
-		before := strings.TrimLeft(strings.TrimSuffix(e.line, e.rest), "- \t")
-		if strings.Contains(before, ": ") {
+	{"mapping values are not allowed", func(e syntaxError, at *Position) (string, string) {
+		key := strings.TrimLeft(strings.TrimSuffix(e.line, e.rest), "- ")
+		if strings.Contains(key, ": ") {
 			return "a second \": \" on this line, expected one value after the first", "put a value that has a colon in quotes"
 		}
-		return "this key is not expected here: the value above it has not ended", indentHint + "; put a value that has a colon in quotes"
+		at.Column -= int32(utf8.RuneCountInString(key))
+		return "a key is not expected here: by its indentation this line goes on with the value above", indentHint
 	}},
 	{"mapping keys are not allowed", func(syntaxError, *Position) (string, string) {
 		return "a key is not expected here", quoteHint
@@ -273,11 +290,11 @@ var explanations = []struct {
 	{"did not find expected '-' indicator", func(e syntaxError, _ *Position) (string, string) {
 		return fmt.Sprintf("expected \"- \" and the next item of the list that began in line %d", e.context.Line), indentHint
 	}},
-	{"did not find expected ',' or ']'", func(e syntaxError, at *Position) (string, string) {
-		return unclosed(e, at, "list", "]")
+	{"did not find expected ',' or ']'", func(e syntaxError, _ *Position) (string, string) {
+		return unclosed(e, "list", "]")
 	}},
-	{"did not find expected ',' or '}'", func(e syntaxError, at *Position) (string, string) {
-		return unclosed(e, at, "mapping", "}")
+	{"did not find expected ',' or '}'", func(e syntaxError, _ *Position) (string, string) {
+		return unclosed(e, "mapping", "}")
 	}},
 	{"found unexpected end of stream", func(e syntaxError, at *Position) (string, string) {
 		*at = e.context
@@ -305,6 +322,9 @@ var explanations = []struct {
 		return fmt.Sprintf("there is no &%s above for the alias *%s", name, name), "put text that begins with * in quotes"
 	}},
 	{"did not find expected node content", func(e syntaxError, _ *Position) (string, string) {
+		if e.rest == "" {
+			return "the file ends where a value is expected", "end every list with \"]\", and every mapping with \"}\""
+		}
 		return "expected a value, found " + strconv.Quote(brief(e.rest)), "put text with brackets, braces or commas in quotes"
 	}},
 	{"did not find expected <document start>", func(e syntaxError, _ *Position) (string, string) {
@@ -334,15 +354,16 @@ var explanations = []struct {
 }
 
 // unclosed explains a list or mapping in brackets that goes wrong.
-func unclosed(e syntaxError, at *Position, what, closing string) (message, hint string) {
+func unclosed(e syntaxError, what, closing string) (message, hint string) {
 	if bareRef.MatchString(e.rest) {
 		return "a reference such as kind[name] is not quoted in a " + what + " in brackets", "put each reference in quotes"
 	}
-	if strings.TrimSpace(e.rest) == "" || strings.Contains(e.rest, ": ") || strings.HasSuffix(strings.TrimSpace(e.rest), ":") {
-		*at = e.context
-		return fmt.Sprintf("this %s is never closed: expected \",\" or %q", what, closing), fmt.Sprintf("end it with %q", closing)
+	found := "the end of the line"
+	if e.rest != "" {
+		found = strconv.Quote(brief(e.rest))
 	}
-	return fmt.Sprintf("expected \",\" or %q, found %s", closing, strconv.Quote(brief(e.rest))), "put text with commas, colons or quotes in quotes"
+	return fmt.Sprintf("expected \",\" or %q in the %s that began in line %d, found %s", closing, what, e.context.Line, found),
+		fmt.Sprintf("add the comma, or the %q that ends the %s", closing, what)
 }
 
 // firstWord is the text up to a space or whatever ends a word in brackets.

@@ -9,7 +9,7 @@ import "strings"
 func Nearest(word string, known []string) (string, bool) {
 	var (
 		near  string
-		limit = min(3, max(1, len(word)/3))
+		limit = min(3, len(word)/3)
 		found bool
 	)
 	for _, k := range known {

@@ -95,8 +95,11 @@ func Decode(node *yaml.Node, cfg any, others ...string) []Problem {
 func (t *table) unknown(key *yaml.Node, others []string) Problem {
 	p := problem(key, key.Value, fmt.Sprintf("unknown parameter %q", short(key.Value)), "")
 	p.Unknown = true
-	if near, ok := Nearest(key.Value, append(slices.Clone(t.names), others...)); ok {
+	names := append(slices.Clone(t.names), others...)
+	if near, ok := Nearest(key.Value, names); ok {
 		p.Hint = fmt.Sprintf("did you mean %q?", near)
+	} else if len(names) > 0 {
+		p.Hint = "expected " + orList(names)
 	}
 	return p
 }

@@ -157,7 +157,8 @@ func TestDecodeProblems(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"a misspelt name", `contnt: x`, `1:1: unknown parameter "contnt"; did you mean "count"?`},
 		{"a misspelt name of the caller", `nmae: x`, `1:1: unknown parameter "nmae"; did you mean "name"?`},
-		{"a name like no other", `{text: a, completely: x}`, `1:11: unknown parameter "completely"`},
+		{"a name like no other", `{text: a, completely: x}`, "1:11: unknown parameter \"completely\"; expected \"text\", \"maybe\", \"state\", \"level\", \"flag\", \"tri\", \"count\", \"big\", " +
+			`"small", "port", "maybe_n", "rate", "wait", "pause", "strict", "list", "choices", "numbers", "env", "mode", "key" or "name"`},
 		{"a list for a mapping", `[a]`, `1:1: expected a mapping of "key: value", found a list`},
 		{"a list for a string", `text: [a]`, `1:7: text: expected a string, found a list`},
 		{"a bool for a string", `text: true`, `1:7: text: expected a string, found true; put it in quotes: "true"`},

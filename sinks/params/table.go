@@ -85,7 +85,9 @@ func newTable(t reflect.Type) *table {
 			}
 			tab.byName[n] = len(tab.params)
 		}
-		tab.names = append(tab.names, name)
+		if !p.legacy {
+			tab.names = append(tab.names, name)
+		}
 		tab.params = append(tab.params, p)
 	}
 	return tab
