@@ -18,8 +18,8 @@ func Debounce[T any](in streams.Observable[T], d time.Duration) streams.Observab
 		return in
 	}
 	return streams.New(func(ctx context.Context, emit func(T) bool) error {
-		values, end := pull(ctx, in)
-		defer end()
+		source := pull(ctx, in)
+		defer source.stop()
 
 		var last T
 		quiet := time.NewTimer(d)
@@ -29,13 +29,12 @@ func Debounce[T any](in streams.Observable[T], d time.Duration) streams.Observab
 			select {
 			case <-ctx.Done():
 				return context.Cause(ctx)
-			case v, ok := <-values:
+			case v, ok := <-source.values:
 				if !ok {
-					err := end()
 					if waiting && ctx.Err() == nil && !emit(last) {
 						return nil
 					}
-					return err
+					return source.err
 				}
 				last, waiting = v, true
 				quiet.Reset(d)

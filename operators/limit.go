@@ -26,8 +26,9 @@ func Limit[T any](in streams.Observable[T], r rate.Limit, burst int) streams.Obs
 		if !(r > 0) || burst < 1 { // written so that it holds for NaN too
 			return fmt.Errorf("operators: a limit of %g values a second with a burst of %d lets nothing pass", float64(r), burst)
 		}
-		values, end := pull(ctx, in)
-		defer end()
+		source := pull(ctx, in)
+		defer source.stop()
+		values := source.values // nil once in has ended
 
 		bucket := rate.NewLimiter(r, burst)
 		var last T
@@ -42,7 +43,7 @@ func Limit[T any](in streams.Observable[T], r rate.Limit, burst int) streams.Obs
 			case v, ok := <-values:
 				switch {
 				case !ok && !waiting:
-					return end()
+					return source.err
 				case !ok:
 					values = nil
 				case waiting:
@@ -61,7 +62,7 @@ func Limit[T any](in streams.Observable[T], r rate.Limit, burst int) streams.Obs
 					return nil
 				}
 				if values == nil {
-					return end()
+					return source.err
 				}
 			}
 		}

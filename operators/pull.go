@@ -6,22 +6,28 @@ import (
 	"github.com/mgmtproject/mgmt/streams"
 )
 
-// pull subscribes to in on a goroutine of its own, for an operator that waits for
-// values and for something else at once. The channel has no buffer and is closed at the
-// end. Then, or before it to cancel, the caller calls end once: it waits until nothing of in runs
-// and returns what the subscription came to.
-func pull[T any](ctx context.Context, in streams.Observable[T]) (values <-chan T, end func() error) {
+// pulled is a subscription on a goroutine of its own, for an operator that waits for
+// values and for something else at once.
+type pulled[T any] struct {
+	values chan T // has no buffer, and is closed at the end
+	err    error  // how it ended, once values is closed
+	cancel context.CancelFunc
+}
+
+// pull subscribes to in. The caller calls stop in the end.
+func pull[T any](ctx context.Context, in streams.Observable[T]) *pulled[T] {
 	ctx, cancel := context.WithCancel(ctx)
-	ch := make(chan T)
-	var err error
+	p := &pulled[T]{values: make(chan T), cancel: cancel}
 	go func() {
-		defer close(ch)
-		err = in.Subscribe(ctx, func(v T) bool { return streams.Send(ctx, ch, v) })
+		defer close(p.values)
+		p.err = in.Subscribe(ctx, func(v T) bool { return streams.Send(ctx, p.values, v) })
 	}()
-	return ch, func() error {
-		cancel()
-		for range ch { //nolint:revive // waits for the close
-		}
-		return err
+	return p
+}
+
+// stop returns when nothing of the subscription runs any more.
+func (p *pulled[T]) stop() {
+	p.cancel()
+	for range p.values {
 	}
 }

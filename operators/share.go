@@ -68,7 +68,7 @@ type round[T any] struct {
 }
 
 type observer[T any] struct {
-	ctx    context.Context //nolint:containedctx // ends when the observer has left
+	ctx    context.Context // ends when the observer leaves
 	values chan T          // closed by the round, at its end
 }
 

@@ -198,7 +198,7 @@ func Merge[T any](buffer int, sources ...Observable[T]) Observable[T] {
 		go func() { wg.Wait(); close(ch) }()
 		defer func() {
 			cancel(nil)
-			for range ch { //nolint:revive // unblocks the sources and waits for their end
+			for range ch { // unblocks the sources and waits for their end
 			}
 		}()
 		for v := range ch {
