@@ -30,7 +30,7 @@ type Result struct {
 func Run(parent context.Context, c Command, timeout time.Duration) (Result, error) {
 	r := Result{Status: -1}
 	if parent.Err() != nil {
-		return r, context.Cause(parent)
+		return r, fmt.Errorf("%s was not run: %w", c, context.Cause(parent))
 	}
 	ctx, errTimeout := parent, error(nil)
 	if timeout > 0 {
