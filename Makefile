@@ -1,0 +1,110 @@
+# The commands of this repository. "make" lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+GO ?= go
+PREFIX ?= /usr/local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# How long each fuzz target runs, and how often each benchmark.
+FUZZTIME ?= 5s
+BENCHTIME ?= 1s
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# The version comes from git describe, not from what the Go command stamps: so a
+# checkout that belongs to somebody else can be built too.
+export GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
+
+# In CI as root nothing may be missing, so no test may skip for want of it.
+ifeq ($(CI)$(shell id -u),true0)
+FORBID := -forbid 'needs (root|the program)'
+endif
+
+# One after the other: each step is parallel in itself.
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/mgmt
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/mgmt ./cmd/mgmt
+
+.PHONY: install
+install: build ## install the program under PREFIX (/usr/local)
+	install -D -m 0755 bin/mgmt $(DESTDIR)$(PREFIX)/bin/mgmt
+
+.PHONY: run
+run: build ## show the hello graph repairing a file in a scratch directory
+	@examples/hello/run.sh bin/mgmt
+
+.PHONY: test
+test: deps check fuzz bench-once ## everything that CI checks
+	@echo "== tests, with the race detector"
+	@$(GO) run ./cmd/internal/citest $(FORBID) -race -timeout 10m ./...
+
+.PHONY: deps
+deps: ## install what the tests need, where that is missing and allowed
+	@.ci/deps
+
+.PHONY: check
+check: ## gofmt, go vet, golangci-lint, go.mod, generated pages
+	@echo "== gofmt"
+	@files=$$(find . -name '*.go' -not -path './.git/*' -print0 | xargs -0 gofmt -l); \
+	  if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+	@echo "== go vet"
+	@$(GO) vet ./...
+	@$(MAKE) lint
+	@echo "== go.mod"
+	@$(GO) mod tidy -diff
+	@$(GO) mod verify
+	@if [ -d cmd/internal/gendoc ]; then echo "== generated pages"; $(GO) run ./cmd/internal/gendoc -check; fi
+
+.PHONY: lint
+lint: ## golangci-lint, built from the Go module proxy at a pinned version
+	@echo "== golangci-lint"
+	@$(GO) run $(GOLANGCI_LINT) run ./...
+
+.PHONY: docs
+docs: ## write the generated pages anew
+	$(GO) run ./cmd/internal/gendoc
+
+.PHONY: race
+race: ## the tests alone, with the race detector
+	$(GO) test -race ./...
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (5s)
+	@{ grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . || true; } | while IFS=: read -r file decl; do \
+	  echo "== fuzz $${decl#func } of $$(dirname "$$file")"; \
+	  out=$$($(GO) test -run '^$$' -fuzz "^$${decl#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" 2>&1) || { echo "$$out"; exit 1; }; \
+	  done
+
+.PHONY: bench-once
+bench-once: ## every benchmark once, to see that it works
+	@echo "== benchmarks, once each"
+	@out=$$($(GO) test -short -run '^$$' -bench . -benchtime 1x ./... 2>&1) || { echo "$$out"; exit 1; }
+
+.PHONY: bench
+bench: build ## measure, and keep the raw output in docs/benchmarks/latest.txt
+	@mkdir -p docs/benchmarks
+	@{ \
+	  echo "date: $$(date -u +%Y-%m-%d), version: $(VERSION)"; \
+	  echo "machine: $$(nproc) cores, $$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $$(sed -n 's/^MemTotal: *//p' /proc/meminfo), Linux $$(uname -r), $$($(GO) env GOVERSION)"; \
+	  echo "scratch directory: $${TMPDIR:-/tmp} on $$(stat -f -c %T "$${TMPDIR:-/tmp}")"; \
+	  $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./... | grep -v -e 'no test files' -e '^PASS$$'; \
+	  $(GO) run ./cmd/internal/figures -mgmt bin/mgmt; \
+	} | tee docs/benchmarks/latest.txt
+
+.PHONY: soak
+soak: ## the long tests: storms, ten thousand files (MGMT_SOAK=1)
+	MGMT_SOAK=1 $(GO) test -race -count 1 -timeout 60m -run Soak ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist
