@@ -1,0 +1,219 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/mgmtproject/mgmt/pipeline"
+	"github.com/mgmtproject/mgmt/sinks"
+	"github.com/mgmtproject/mgmt/streams"
+)
+
+// maxChanges is how many changes of one CheckApply are listed in a log line.
+const maxChanges = 10
+
+// Report logs the results of a run: a line for each change and each failure, and for
+// what the graph comes to. A host that is converged is silent. It is not safe for use
+// by several goroutines.
+type Report struct {
+	log       *slog.Logger
+	debug     bool
+	began     time.Time
+	loaded    bool
+	converged bool
+	failing   map[*pipeline.Vertex]string // what has been logged about those that fail
+}
+
+// NewReport returns a Report of a run that began at that time.
+func NewReport(log *slog.Logger, began time.Time) *Report {
+	return &Report{
+		log: log, began: began,
+		debug:   log.Enabled(context.Background(), slog.LevelDebug),
+		failing: map[*pipeline.Vertex]string{},
+	}
+}
+
+// Observe logs r, if it is worth it.
+func (p *Report) Observe(r pipeline.Result) {
+	switch r.Kind {
+	case pipeline.Finished:
+		p.finished(r)
+	case pipeline.GraphSwapped:
+		p.swapped(r)
+	case pipeline.GraphRejected:
+		p.rejected(r.Err)
+	case pipeline.Converged:
+		p.quiet(r)
+	case pipeline.Woken, pipeline.Started, pipeline.Blocked:
+		if p.debug {
+			p.trace(r)
+		}
+	}
+}
+
+func (p *Report) print(level slog.Level, msg string, attrs ...slog.Attr) {
+	p.log.LogAttrs(context.Background(), level, msg, attrs...)
+}
+
+func (p *Report) finished(r pipeline.Result) {
+	failed := len(p.failing) > 0 && p.failing[r.Vertex] != ""
+	if !r.Outcome.Changed && r.Err == nil && !failed && !p.debug || r.Left {
+		return
+	}
+	res := slog.String("res", r.Vertex.String())
+	switch {
+	case r.Outcome.Changed:
+		p.changed(r, res)
+	case p.debug && r.Err == nil:
+		p.print(slog.LevelDebug, "right", res, slog.Duration("took", r.Took))
+	}
+	switch {
+	case r.Err != nil:
+		p.failed(r, res)
+	case failed:
+		delete(p.failing, r.Vertex)
+		p.print(slog.LevelInfo, "recovered", res)
+	}
+}
+
+func (p *Report) changed(r pipeline.Result, res slog.Attr) {
+	msg := "changed"
+	var diff slog.Attr
+	if r.Noop {
+		msg = "would change"
+		if d := DiffOf(r.Vertex.String(), r.Outcome.Changes); d != "" {
+			diff = slog.Any("diff", d)
+		}
+	}
+	var list slog.Attr
+	if len(r.Outcome.Changes) > 0 {
+		list = slog.Any("changes", changes(r.Outcome.Changes))
+	}
+	var took slog.Attr
+	if r.Took >= time.Second {
+		took = slog.Duration("took", r.Took)
+	}
+	p.print(slog.LevelInfo, msg, res, list, took, diff)
+}
+
+// failed logs a failure where it happens: as an error once, and afterwards, while it
+// goes on in the same way, for those who debug.
+func (p *Report) failed(r pipeline.Result, res slog.Attr) {
+	text := Describe(r.Err)
+	level := slog.LevelError
+	if p.failing[r.Vertex] == text {
+		level = slog.LevelDebug
+	}
+	p.failing[r.Vertex] = text
+	var retry slog.Attr
+	if r.WillRetry {
+		retry = slog.Duration("retry_in", r.RetryAfter)
+	}
+	p.print(level, "failed", res, slog.String("error", text), retry)
+	if panicked, ok := errors.AsType[*streams.PanicError](r.Err); ok && p.debug {
+		p.print(slog.LevelDebug, "stack", res, slog.Any("stack", Diff(panicked.Stack)))
+	}
+}
+
+func (p *Report) swapped(r pipeline.Result) {
+	name := slog.String("graph", r.Graph.Name)
+	edges := slog.Int("edges", len(r.Graph.Edges))
+	if !p.loaded {
+		p.loaded = true
+		p.print(slog.LevelInfo, "graph loaded", name, slog.Int("resources", len(r.Graph.Vertices)), edges)
+		return
+	}
+	s := r.Swap
+	p.print(slog.LevelInfo, "graph swapped", name,
+		slog.Int("added", s.Added), slog.Int("changed", s.Changed), slog.Int("removed", s.Removed), slog.Int("kept", s.Kept), edges)
+	if len(p.failing) == 0 {
+		return
+	}
+	in := make(map[*pipeline.Vertex]bool, len(r.Graph.Vertices))
+	for _, v := range r.Graph.Vertices {
+		in[v] = true
+	}
+	for v := range p.failing {
+		if !in[v] {
+			delete(p.failing, v)
+		}
+	}
+}
+
+// rejected logs everything that is wrong with a new version of the graph.
+func (p *Report) rejected(err error) {
+	for line := range strings.SplitSeq(Describe(err), "\n") {
+		p.print(slog.LevelError, "rejected", slog.String("error", line))
+	}
+	p.print(slog.LevelWarn, "graph kept", slog.String("why", "the new one is rejected; the last good one stays in force"))
+}
+
+func (p *Report) quiet(r pipeline.Result) {
+	level := slog.LevelDebug
+	if !p.converged {
+		level = slog.LevelInfo
+	}
+	p.converged = true
+	p.print(level, "converged", slog.Duration("after", r.Time.Sub(p.began)))
+}
+
+func (p *Report) trace(r pipeline.Result) {
+	var res slog.Attr
+	if r.Vertex != nil {
+		res = slog.String("res", r.Vertex.String())
+	}
+	switch r.Kind {
+	case pipeline.Woken:
+		p.print(slog.LevelDebug, "event", res, slog.String("event", r.Event.String()))
+	case pipeline.Started:
+		p.print(slog.LevelDebug, "start", res, slog.String("cause", r.Cause.String()), slog.Bool("refresh", r.Refresh))
+	case pipeline.Blocked:
+		p.print(slog.LevelDebug, "blocked", res, slog.String("by", r.By.String()))
+	}
+}
+
+// Describe is err as a person is told it. A panic is a fault of the program, and is
+// called that.
+func Describe(err error) string {
+	if p, ok := errors.AsType[*streams.PanicError](err); ok {
+		return fmt.Sprintf("internal error: %v; please report it", p.Value)
+	}
+	return err.Error()
+}
+
+// changes is a list of changes as the value of a log attribute.
+type changes []sinks.Change
+
+// String is the list on one line.
+func (c changes) String() string {
+	var b strings.Builder
+	for i, one := range c {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if i == maxChanges {
+			fmt.Fprintf(&b, "and %d more", len(c)-i)
+			break
+		}
+		b.WriteString(one.String())
+	}
+	return b.String()
+}
+
+// MarshalJSON is the list as a JSON log has it: one string for each change.
+func (c changes) MarshalJSON() ([]byte, error) {
+	list := make([]string, 0, min(len(c), maxChanges+1))
+	for i, one := range c {
+		if i == maxChanges {
+			list = append(list, fmt.Sprintf("and %d more", len(c)-i))
+			break
+		}
+		list = append(list, one.String())
+	}
+	return json.Marshal(list) //nolint:wrapcheck // can't fail
+}

@@ -1,0 +1,4 @@
+package eventlog
+
+// NewBounded is New with a small buffer.
+var NewBounded = newLog
