@@ -223,9 +223,7 @@ func (l *loader) kind(spec sinks.Spec, node *yaml.Node) {
 		l.report(node, "begin each with \"- name: \"", "expected a list of %s resources, found %s", spec.Kind, params.Describe(list))
 		return
 	}
-	if l.g.Vertices == nil {
-		l.g.Vertices = make([]*Vertex, 0, len(list.Content))
-	}
+	l.g.Vertices = slices.Grow(l.g.Vertices, len(list.Content))
 	for _, item := range list.Content {
 		l.resource(spec, item)
 	}

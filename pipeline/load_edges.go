@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -39,6 +40,7 @@ func (l *loader) edges(node *yaml.Node) {
 	case list.Kind == yaml.ScalarNode:
 		l.edge(node)
 	case list.Kind == yaml.SequenceNode:
+		l.g.Edges = slices.Grow(l.g.Edges, len(list.Content))
 		for _, item := range list.Content {
 			l.edge(item)
 		}

@@ -189,6 +189,11 @@ func inspect(data []byte, dec *yaml.Decoder, err error) syntaxError {
 		line = strings.TrimSuffix(string(lines[at.Line-1]), "\r")
 		return line, afterRunes(line, int(at.Column)-1)
 	}
+	if last := bytes.TrimRight(data, " \t\r\n"); int(e.at.Line) > bytes.Count(last, []byte("\n"))+1 {
+		// It gave up after the last line: the end of the text is the better place.
+		e.at.Line = int32(bytes.Count(last, []byte("\n"))) + 1
+		e.at.Column = int32(utf8.RuneCount(last[bytes.LastIndexByte(last, '\n')+1:])) + 1
+	}
 	e.line, e.rest = text(e.at)
 	_, e.began = text(e.context)
 	return e
