@@ -538,6 +538,15 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+func TestCancelledWhenThereIsNothingToDo(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := build(t, "any", values{"creates": "/"})
+	if _, err := r.CheckApply(ctx, true); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // members are the living processes of a group.
 func members(t *testing.T, pgid int) (pids []string) {
 	t.Helper()

@@ -240,7 +240,7 @@ func receive(conn *net.UnixConn) (map[string]string, error) {
 			return nil, err
 		}
 		f := os.NewFile(uintptr(fds[0]), "entry")
-		defer f.Close() //nolint:errcheck // it was only read
+		defer f.Close()
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return nil, err
 		}

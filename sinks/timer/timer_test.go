@@ -64,9 +64,9 @@ func TestTicks(t *testing.T) {
 		}},
 		{"who looks for another cause sees no change", func(t *testing.T, r sinks.Resource) {
 			expect(t, r, true, false)
-			time.Sleep(10*s - 1)
+			time.Sleep(10*s - time.Nanosecond)
 			expect(t, r, true, false)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			expect(t, r, true, true)
 			time.Sleep(5 * s)
 			expect(t, r, true, false)

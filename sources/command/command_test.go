@@ -335,6 +335,32 @@ func TestRemoveBeforeEventsIsSubscribed(t *testing.T) {
 	}
 }
 
+// TestNobodyListens adds a failing watch twice while the events pile up.
+func TestNobodyListens(t *testing.T) {
+	s := command.New()
+	dir := t.TempDir()
+	flood, fails := script("yes"), script("echo x >>%s/fails; exit 1", dir)
+	if err := s.Add(flood); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 20; {
+		if err := s.Add(fails); err != nil {
+			t.Fatal(err)
+		}
+		b, _ := os.ReadFile(dir + "/fails")
+		if len(b) >= 2*n {
+			n++ // it has run once more: the Add before was after its end
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.Events().Subscribe(ctx, func(sources.Event) bool { return true }) }()
+	if err := receive(t, done); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
 func TestSlowConsumerLosesNothing(t *testing.T) {
 	const count = 20_000
 	s := command.New()

@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strconv"
 	"sync"
@@ -26,7 +27,7 @@ func (g group) wait(limit time.Time) bool {
 	patience := time.Now().Add(10 * time.Millisecond)
 	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		_, _ = unix.Wait4(-int(g), nil, unix.WNOHANG, nil) // we may be that init, in a container
-		if g.signal(0) == syscall.ESRCH || time.Now().After(patience) && !living.has(g) {
+		if errors.Is(g.signal(0), syscall.ESRCH) || time.Now().After(patience) && !living.has(g) {
 			return true
 		}
 		if time.Until(limit) <= 0 {
