@@ -1,0 +1,24 @@
+package sinktest_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/mgmtproject/mgmt/sinks/sinktest"
+)
+
+func ExampleFiles() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+
+	state := sinktest.Files(dir)
+	before, _ := state()
+	os.WriteFile(filepath.Join(dir, "new"), nil, 0o644)
+	after, _ := state()
+	fmt.Println(before == after)
+	// Output: false
+}
