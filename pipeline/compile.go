@@ -17,10 +17,16 @@ import (
 // edges lead to different vertices and make no cycle. Edges that connect the same
 // vertices become one. It touches nothing on the host, so a graph that is never run can
 // be compiled. The error is Problems; the graph is of no use then.
-func (g *Graph) Compile(opts sinks.Options) error { return g.compile(opts).err() }
+func (g *Graph) Compile(opts sinks.Options) error {
+	for _, v := range slices.Concat(g.Vertices, g.Exports) {
+		v.broken = false
+	}
+	return g.compile(opts).err()
+}
 
+// compile leaves out of its checks the vertices that are broken already.
 func (g *Graph) compile(opts sinks.Options) Problems {
-	c := compiler{g: g, problems: g.problems, exports: map[Position]string{}}
+	c := compiler{g: g, problems: slices.Clone(g.problems), exports: map[Position]string{}}
 	c.unique(g.Vertices)
 	c.unique(g.Exports)
 	for _, v := range g.Exports { // first, so that those that are collected say nothing twice
@@ -30,13 +36,10 @@ func (g *Graph) compile(opts sinks.Options) Problems {
 		c.build(v, opts)
 	}
 	c.owners()
-	if c.edges() {
-		c.cycles()
-	}
+	c.edges()
 	for _, v := range slices.Concat(g.Vertices, g.Exports) {
 		v.node = nil
 	}
-	g.problems = nil
 	if len(c.problems) == 0 {
 		g.introduce()
 	}
@@ -188,27 +191,29 @@ func (g *Graph) Managed() []string {
 	return names
 }
 
-// edges reports edges that lead nowhere or back to their vertex, removes them, and makes
-// one of those that connect the same vertices. It reports false if some lead nowhere.
-func (c *compiler) edges() bool {
-	n := int32(len(c.g.Vertices))
-	whole := true
-	c.g.Edges = slices.DeleteFunc(c.g.Edges, func(e Edge) bool {
-		switch {
-		case e.From < 0 || e.From >= n || e.To < 0 || e.To >= n:
-			c.report(e.Pos, "", "an edge leads from vertex %d to %d, but there are %d", e.From, e.To, n)
-			whole = false
-			return true
-		case e.From == e.To:
-			c.report(e.Pos, "remove the edge", "an edge leads from %s to itself", brief(c.g.Vertices[e.From].String()))
-			return true
-		}
-		return false
-	})
-	if whole {
-		c.merge()
+// edges reports edges that lead nowhere or back to their vertex, and the cycles of the
+// others. If there are only others it makes one of those that connect the same vertices.
+func (c *compiler) edges() {
+	g, n := c.g, int32(len(c.g.Vertices))
+	bad := func(e Edge) bool {
+		return e.From < 0 || e.From >= n || e.To < 0 || e.To >= n || e.From == e.To
 	}
-	return whole
+	if slices.ContainsFunc(g.Edges, bad) {
+		all := g.Edges
+		defer func() { g.Edges = all }()
+		for _, e := range all {
+			switch {
+			case !bad(e):
+			case e.From == e.To && e.From >= 0 && e.From < n:
+				c.report(e.Pos, "remove the edge", "an edge leads from %s to itself", brief(g.Vertices[e.From].String()))
+			default:
+				c.report(e.Pos, "", "an edge leads from vertex %d to %d, but there are %d", e.From, e.To, n)
+			}
+		}
+		g.Edges = slices.DeleteFunc(slices.Clone(all), bad)
+	}
+	c.merge()
+	c.cycles()
 }
 
 // merge makes one edge of those that connect the same vertices: the first, which

@@ -31,7 +31,8 @@ type Graph struct {
 	// checked like the others, and not applied here.
 	Exports []*Vertex
 
-	// Collect says which published resources this host applies.
+	// Collect says which published resources this host applies. Load has applied it to
+	// the exports of the file itself.
 	Collect []Collect
 
 	// Remote is the URL of the host that the graph is meant for; empty for this one.

@@ -237,31 +237,30 @@ func (l *loader) resource(spec sinks.Spec, item *yaml.Node) {
 		return
 	}
 	v := &Vertex{Kind: spec.Kind, Meta: &defaultMeta, Config: spec.New(), Pos: posOf(item), node: item}
-	before := len(l.problems)
+	before, pending := len(l.problems), len(l.pending)
 	var name *yaml.Node
-	pending := len(l.pending)
+	misnamed := false // which has been reported
 	params.Each(item, func(key, value *yaml.Node, _ bool) {
 		switch key.Value {
 		case "name":
 			name = value
 			text, wrong := params.Text(key, value)
 			l.take(wrong, "")
-			v.Name = text
+			v.Name, misnamed = text, len(wrong) > 0
 		case "meta":
 			v.Meta = l.meta(value)
 		case "require", "before", "notify", "subscribe":
 			l.pending = append(l.pending, reference{v, key.Value, value})
 		}
 	})
-	named := len(l.problems) > before // by what is wrong with its name
 	wrong := params.Decode(item, v.Config, reserved...)
 	l.take(wrong, "unknown parameter %q of "+spec.Kind)
-	named = named || slices.ContainsFunc(wrong, func(p params.Problem) bool { return meant(p, "name") })
+	misnamed = misnamed || slices.ContainsFunc(wrong, func(p params.Problem) bool { return meant(p, "name") })
 
 	v.Name, v.Exported = strings.CutPrefix(v.Name, exportMark)
 	switch {
 	case v.Name != "":
-	case named:
+	case misnamed:
 	case !given(name):
 		l.report(item, "add \"name: \"", "this %s resource has no name", spec.Kind)
 	default:

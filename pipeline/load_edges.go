@@ -257,12 +257,16 @@ func (l *loader) reference(r reference) {
 	if list := params.Resolve(r.node); list.Kind == yaml.SequenceNode {
 		items = list.Content
 	}
+	own := r.vertex.index
+	if r.vertex.Exported {
+		own = l.kinds[r.vertex.Kind].exports[r.vertex.Name]
+	}
 	for _, item := range items {
 		at, ok := l.end(item)
-		if !ok || r.vertex.Exported {
+		if !ok || own < 0 {
 			continue
 		}
-		e := Edge{From: at, To: r.vertex.index, Notify: r.word == "notify" || r.word == "subscribe", Pos: posOf(item)}
+		e := Edge{From: at, To: own, Notify: r.word == "notify" || r.word == "subscribe", Pos: posOf(item)}
 		if r.word == "before" || r.word == "notify" {
 			e.From, e.To = e.To, e.From
 		}

@@ -451,6 +451,9 @@ func TestCompileChecksComposedGraphs(t *testing.T) {
 			if got != test.want {
 				t.Errorf("problems:\n%s\nwant:\n%s", got, test.want)
 			}
+			if err := g.Compile(sinks.Options{}); (err == nil) != (test.want == "") {
+				t.Errorf("the second time: %v", err)
+			}
 		})
 	}
 }

@@ -34,6 +34,8 @@ func (p Problem) Error() string {
 		fmt.Fprintf(&b, "%s:%d: ", p.File, p.Pos.Line)
 	case p.File != "":
 		b.WriteString(p.File + ": ")
+	case p.Pos.Line > 0:
+		fmt.Fprintf(&b, "line %d: ", p.Pos.Line)
 	}
 	b.WriteString(p.Message)
 	if p.Hint != "" {
