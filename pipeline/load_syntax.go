@@ -350,12 +350,15 @@ var explanations = []struct {
 	{"indentation indicator equal to 0", func(syntaxError, *Position) (string, string) {
 		return "the indentation after | or > can't be 0", "leave it out"
 	}},
-	{"directive", func(syntaxError, *Position) (string, string) {
-		return "a line that begins with % is a directive, and this one is not valid", quoteHint
-	}},
+	{"directive", badDirective},
+	{"non-alphabetical character", badDirective}, // after the name of a directive
 	{"YAML document", func(syntaxError, *Position) (string, string) {
 		return "this version of YAML is not supported", "remove the line that begins with %"
 	}},
+}
+
+func badDirective(syntaxError, *Position) (message, hint string) {
+	return "a line that begins with % is a directive, and this one is not valid", quoteHint
 }
 
 // unclosed explains a list or mapping in brackets that goes wrong.
