@@ -19,7 +19,7 @@ func Example() {
 
 	key := filepath.Join(dir, "key")
 	r, err := (&exec.Config{
-		Cmd:     "head -c 32 /dev/urandom >" + key + "",
+		Cmd:     "head -c 32 /dev/urandom >" + key,
 		Shell:   "/bin/sh",
 		Creates: key,
 	}).Build("key", sinks.Options{})

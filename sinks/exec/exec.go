@@ -54,8 +54,8 @@ type Config struct {
 	// Shell runs cmd as a script: shell -c cmd. Empty is no shell.
 	Shell string `param:"shell"`
 
-	// Timeout is the longest that cmd, and each of ifcmd, nifcmd and donecmd, may run; 0 is no limit.
-	// A command that is ended by it has failed.
+	// Timeout is the longest that cmd, and each of ifcmd, nifcmd and donecmd, may run; 0 is
+	// no limit. A command that is ended by it has failed.
 	Timeout time.Duration `param:"timeout" unit:"s"`
 
 	// Env holds environment variables for cmd and the other commands, beyond those of
@@ -108,15 +108,14 @@ type Config struct {
 	NifShell string `param:"nifshell"`
 
 	// Creates is the absolute path of what cmd makes: cmd does not run while it exists,
-	// unless mtimes ask for it. It is watched.
+	// unless a file of mtimes has been modified. It is watched.
 	Creates string `param:"creates"`
 
 	// Mtimes are absolute paths of files that cmd reads: cmd runs if one of them has been
-	// modified since. Since what, is said by two times, and the later of them counts: the
-	// modification of what creates names, and the one that the file itself had when cmd last
-	// began to run with success in this run of mgmt. With neither, a file that exists
-	// counts as modified, and one that doesn't exist never does. They are watched, and cmd
-	// should not modify them itself.
+	// modified since the last run. That is so if the file's modification time is later
+	// than that of what creates names, if creates is given, and later than it was when
+	// cmd last began a run that succeeded, if this run of mgmt has seen one. A file that
+	// does not exist is not modified. The files are watched; cmd should leave them alone.
 	Mtimes []string `param:"mtimes"`
 
 	// DoneCmd is a command that runs after cmd has succeeded, to note that for example.

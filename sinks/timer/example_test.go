@@ -16,12 +16,17 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	n := 0
+	changes := 0
 	check := func(sources.Event) bool {
 		out, err := r.CheckApply(context.Background(), true)
-		fmt.Println(out.Changed, err)
-		n++
-		return n < 3
+		if err != nil {
+			panic(err)
+		}
+		if out.Changed {
+			changes++
+			fmt.Println("tick")
+		}
+		return changes < 2
 	}
 	wakes := sources.Observe(ticks.New(), r.Watches()...)
 	check(sources.Event{}) // starts it
@@ -29,7 +34,6 @@ func Example() {
 		panic(err)
 	}
 	// Output:
-	// false <nil>
-	// true <nil>
-	// true <nil>
+	// tick
+	// tick
 }

@@ -33,11 +33,11 @@ type Watch struct {
 }
 
 // Lines returns the watch that fires for each line that c prints on its standard
-// output. It starts when it is added. When c ends with status 0, the watch is over:
-// there are no more events, and no failure. It fails when c ends in another way, or
-// can't be started, and is not started again until somebody adds it again. Standard
-// input of c is empty, and it is ended with its whole process group when the watch
-// is removed.
+// output. It starts c when it is added. When c ends with status 0, the watch is over:
+// there are no more events, whatever c has left in the background, and no failure. When
+// c ends in another way, the watch has failed; c is not started again until somebody
+// adds it again. Standard input of c is empty, and c is ended with its whole process
+// group when the watch is removed.
 func Lines(c process.Command) sources.Watch {
 	w := Watch{cmd: c.Cmd, shell: c.Shell, dir: c.Dir, user: c.User, group: c.Group}
 	for _, a := range c.Args {
