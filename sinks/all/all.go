@@ -1,0 +1,22 @@
+// Package all lists every kind of resource in this repository.
+package all
+
+import (
+	"github.com/mgmtproject/mgmt/sinks"
+	"github.com/mgmtproject/mgmt/sinks/exec"
+	"github.com/mgmtproject/mgmt/sinks/file"
+	"github.com/mgmtproject/mgmt/sinks/msg"
+	"github.com/mgmtproject/mgmt/sinks/noop"
+	"github.com/mgmtproject/mgmt/sinks/print"
+	"github.com/mgmtproject/mgmt/sinks/timer"
+)
+
+// Specs lists the kinds in alphabetical order.
+var Specs = []sinks.Spec{
+	exec.Spec,
+	file.Spec,
+	msg.Spec,
+	noop.Spec,
+	print.Spec,
+	timer.Spec,
+}

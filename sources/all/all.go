@@ -1,0 +1,21 @@
+// Package all makes one instance of every source in this repository.
+package all
+
+import (
+	"log/slog"
+
+	"github.com/mgmtproject/mgmt/sources"
+	"github.com/mgmtproject/mgmt/sources/command"
+	"github.com/mgmtproject/mgmt/sources/inotify"
+	"github.com/mgmtproject/mgmt/sources/timer"
+)
+
+// New returns new sources, for one run. They log what a user should know, such as a
+// fallback to polling, to log; nil discards.
+func New(log *slog.Logger) []sources.Source {
+	return []sources.Source{
+		command.New(),
+		inotify.New(inotify.Options{Log: log}),
+		timer.New(),
+	}
+}
