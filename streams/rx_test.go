@@ -162,6 +162,53 @@ func TestFromRxReportsAChainThatDoesNotClose(t *testing.T) {
 	}
 }
 
+// RxGo closes a chain while what feeds it may still be ending. FromRx waits for that,
+// however deep in the chain it is, but not for ever.
+func TestFromRxWaitsForTheSourcesInsideTheChain(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		takes, want time.Duration
+		err         string
+	}{
+		{"a source that takes a second to end", time.Second, time.Second, "stream panicked: bug"},
+		{"a source that takes a minute to end", time.Minute, 2 * time.Second, "stream panicked: bug"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				source := streams.New(func(ctx context.Context, emit func(int) bool) error {
+					emit(1)
+					<-ctx.Done()
+					time.Sleep(tt.takes)
+					return nil
+				})
+				chain := streams.Via[int, int](source, 1, func(o rx, bind rxgo.Option) rx {
+					return rxgo.Merge([]rx{o.Map(id), rxgo.Never()}, bind).Map(id)
+				})
+				start := time.Now()
+				_, err := collect(t.Context(), streams.Do(chain, func(int) { panic("bug") }), 0)
+				if d := time.Since(start); d != tt.want || fmt.Sprint(err) != tt.err {
+					t.Errorf("got %v after %v, want %s after %v", err, d, tt.err, tt.want)
+				}
+				time.Sleep(tt.takes) // for the bubble, which nothing may outlive
+			})
+		})
+	}
+}
+
+// A chain that has completed by itself owes an end as well, and says so if it fails.
+func TestFromRxFailsWhenAChainThatWasCancelledDoesNotEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		deaf := streams.New(func(context.Context, func(int) bool) error { time.Sleep(time.Minute); return nil })
+		chain := streams.Via[int, int](deaf, 0, func(o rx, bind rxgo.Option) rx { return rxgo.Amb([]rx{o, rxgo.Just(1)()}, bind).Take(1) })
+		start := time.Now()
+		got, err := collect(t.Context(), chain, 0)
+		if want := "streams: an RxGo chain did not end within 2s of its cancel"; fmt.Sprint(err) != want || len(got) != 1 || time.Since(start) != 2*time.Second {
+			t.Errorf("got %v, %v after %v; want a value and %q after 2s", got, err, time.Since(start), want)
+		}
+		time.Sleep(time.Minute) // for the bubble, which nothing may outlive
+	})
+}
+
 func TestRxObservesAnew(t *testing.T) {
 	runs := 0
 	o := streams.New(func(_ context.Context, emit func(int) bool) error { runs++; emit(runs); return nil }).Rx(1)
