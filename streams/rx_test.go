@@ -195,11 +195,20 @@ func TestFromRxWaitsForTheSourcesInsideTheChain(t *testing.T) {
 	}
 }
 
-// A chain that has completed by itself owes an end as well, and says so if it fails.
-func TestFromRxFailsWhenAChainThatWasCancelledDoesNotEnd(t *testing.T) {
+// A chain that completes by itself owes an end as well.
+func TestFromRxFailsWhenACompletedChainLeavesASourceRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		deaf := streams.New(func(context.Context, func(int) bool) error { time.Sleep(time.Minute); return nil })
-		chain := streams.Via[int, int](deaf, 0, func(o rx, bind rxgo.Option) rx { return rxgo.Amb([]rx{o, rxgo.Just(1)()}, bind).Take(1) })
+		started := make(chan struct{})
+		deaf := streams.New(func(context.Context, func(int) bool) error {
+			close(started)
+			time.Sleep(time.Minute)
+			return nil
+		})
+		chain := streams.Via[int, int](deaf, 0, func(o rx, bind rxgo.Option) rx {
+			o.Observe(bind) // and nobody waits for it
+			<-started
+			return rxgo.Just(1)()
+		})
 		start := time.Now()
 		got, err := collect(t.Context(), chain, 0)
 		if want := "streams: an RxGo chain did not end within 2s of its cancel"; fmt.Sprint(err) != want || len(got) != 1 || time.Since(start) != 2*time.Second {
