@@ -5,16 +5,18 @@ import (
 	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/exec"
 	"github.com/mgmtproject/mgmt/sinks/file"
+	"github.com/mgmtproject/mgmt/sinks/line"
 	"github.com/mgmtproject/mgmt/sinks/msg"
 	"github.com/mgmtproject/mgmt/sinks/noop"
 	"github.com/mgmtproject/mgmt/sinks/print"
 	"github.com/mgmtproject/mgmt/sinks/timer"
 )
 
-// Specs lists the kinds in alphabetical order.
+// Specs lists the kinds in alphabetical order. It is read and never changed.
 var Specs = []sinks.Spec{
 	exec.Spec,
 	file.Spec,
+	line.Spec,
 	msg.Spec,
 	noop.Spec,
 	print.Spec,

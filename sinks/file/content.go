@@ -245,6 +245,9 @@ func (s *stream) close() {
 // show is b, of size bytes, as a change shows it. Whatever can't be read is left out:
 // the change itself does not depend on it.
 func (b body) show(size int64) string {
+	if len(b) == 1 && b[0].from.Path == "" {
+		return sinks.Text([]byte(b[0].text))
+	}
 	if size < 0 {
 		size = sinks.MaxText
 	}

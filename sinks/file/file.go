@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mgmtproject/mgmt/sinks"
+	"github.com/mgmtproject/mgmt/sinks/file/atomicfile"
 	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/sources/inotify"
 )
@@ -150,12 +151,12 @@ func (c *Config) Build(name string, _ sinks.Options) (sinks.Resource, error) {
 		return nil, &sinks.ParamError{Param: "mode", Err: err}
 	}
 	if f.source != "" {
-		if f.source, err = absolute(f.source); err != nil {
+		if f.source, err = atomicfile.Clean(f.source); err != nil {
 			return nil, &sinks.ParamError{Param: "source", Err: err}
 		}
 	}
 	for i, path := range f.fragments {
-		if f.fragments[i], err = absolute(path); err != nil {
+		if f.fragments[i], err = atomicfile.Clean(path); err != nil {
 			return nil, &sinks.ParamError{Param: "fragments", Err: err}
 		}
 	}
@@ -190,7 +191,7 @@ func (c *Config) path(name string) (path string, slash bool, err error) {
 		param, path = "name", name
 	}
 	if c.Dirname != "" {
-		dir, err := absolute(c.Dirname)
+		dir, err := atomicfile.Clean(c.Dirname)
 		if err != nil {
 			return "", false, &sinks.ParamError{Param: "dirname", Err: err}
 		}
@@ -217,26 +218,13 @@ func (c *Config) path(name string) (path string, slash bool, err error) {
 		}
 	}
 	slash = strings.HasSuffix(path, "/")
-	if path, err = absolute(path); err != nil {
+	if path, err = atomicfile.Clean(path); err != nil {
 		if param == "name" {
 			return "", false, fmt.Errorf("%w: give path, or an absolute path as name", err)
 		}
 		return "", false, &sinks.ParamError{Param: param, Err: err}
 	}
 	return path, slash, nil
-}
-
-// absolute returns a clean path, or says what is wrong with it.
-func absolute(path string) (string, error) {
-	switch {
-	case strings.ContainsRune(path, 0):
-		return "", fmt.Errorf("path %q contains a zero byte", path)
-	case !strings.HasPrefix(path, "/"):
-		return "", fmt.Errorf("path %q is not absolute", path)
-	case strings.Contains(path+"/", "/../"):
-		return "", fmt.Errorf("path %q goes up with .., so where it leads depends on links: write it out", path)
-	}
-	return filepath.Clean(path), nil
 }
 
 func contradict(param, format string, args ...any) error {

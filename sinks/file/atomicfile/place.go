@@ -6,8 +6,10 @@
 package atomicfile
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +23,21 @@ type Place struct {
 	Dir  int    // an open directory, or unix.AT_FDCWD
 	Name string // relative to Dir
 	Path string // the whole path, for messages
+}
+
+// Clean returns path without superfluous slashes and dots, or says why a resource can't
+// manage it: it must be absolute, and may not go up, since where that leads depends on
+// links. It looks at the text only.
+func Clean(path string) (string, error) {
+	switch {
+	case strings.ContainsRune(path, 0):
+		return "", fmt.Errorf("path %q contains a zero byte", path)
+	case !strings.HasPrefix(path, "/"):
+		return "", fmt.Errorf("path %q is not absolute", path)
+	case strings.Contains(path+"/", "/../"):
+		return "", fmt.Errorf("path %q goes up with .., so where it leads depends on links: write it out", path)
+	}
+	return filepath.Clean(path), nil
 }
 
 // At is the place of an absolute path.

@@ -1,0 +1,258 @@
+// Package line manages one line in a text file: that it is there, or that it is not.
+package line
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mgmtproject/mgmt/sinks"
+	"github.com/mgmtproject/mgmt/sinks/file/atomicfile"
+	"github.com/mgmtproject/mgmt/sources"
+	"github.com/mgmtproject/mgmt/sources/inotify"
+)
+
+// Spec is the kind "line".
+var Spec = sinks.Spec{Kind: "line", New: func() sinks.Config { return &Config{State: exists} }}
+
+// Config is the desired state of a line.
+//
+// The rest of the file is left as it is, its owner, mode and other attributes included;
+// readers see it before or after a change and never in between. Any number of lines of
+// the same file may be managed side by side. A line that is missing goes to the end of
+// the file. If the file is missing, it is made, with the directories that lead to it.
+type Config struct {
+	// File is the absolute path of the text file, of at most 64 MiB. It may not be a
+	// symbolic link.
+	File string `param:"file"`
+
+	// State is "exists" or "absent". Absent removes every line that is equal.
+	State string `param:"state" oneof:"exists absent"`
+
+	// Content is the line, without its end.
+	Content string `param:"content"`
+
+	// Trim compares without white space at the beginning and the end of lines.
+	Trim bool `param:"trim"`
+}
+
+const (
+	exists = "exists"
+	absent = "absent"
+
+	maxSize = 64 << 20
+)
+
+// line is a resource of this kind.
+type line struct {
+	path    string
+	content string
+	absent  bool
+	trim    bool
+}
+
+// Build implements sinks.Config.
+func (c *Config) Build(string, sinks.Options) (sinks.Resource, error) {
+	content := strings.TrimSuffix(c.Content, "\n") // a YAML block text ends with one
+	if c.Trim {
+		content = strings.TrimSpace(content)
+	}
+	path, err := atomicfile.Clean(c.File)
+	switch {
+	case c.File == "":
+		return nil, &sinks.ParamError{Param: "file", Err: errors.New("it is missing: give the path of the text file")}
+	case err != nil:
+		return nil, &sinks.ParamError{Param: "file", Err: err}
+	case strings.HasSuffix(c.File, "/"):
+		return nil, &sinks.ParamError{Param: "file", Err: fmt.Errorf("%s is a directory, as the slash at its end says", c.File)}
+	case c.State != "" && c.State != exists && c.State != absent:
+		return nil, &sinks.ParamError{Param: "state", Err: fmt.Errorf("%q is neither exists nor absent", c.State)}
+	case content == "":
+		return nil, &sinks.ParamError{Param: "content", Err: errors.New("it is missing: give the line")}
+	case strings.ContainsAny(content, "\n\r"):
+		return nil, &sinks.ParamError{Param: "content", Err: fmt.Errorf("%q is more than one line", content)}
+	}
+	return &line{path: path, content: content, absent: c.State == absent, trim: c.Trim}, nil
+}
+
+// Owns implements sinks.Owner: a line is not to exist and be absent at once.
+func (l *line) Owns() []string { return []string{fmt.Sprintf("line %q in %s", l.content, l.path)} }
+
+// Keeps implements sinks.Keeper.
+func (l *line) Keeps() []string { return []string{"path " + l.path} }
+
+// Watches implements sinks.Resource.
+func (l *line) Watches() []sources.Watch { return []sources.Watch{inotify.Path(l.path)} }
+
+var (
+	_ sinks.Owner  = (*line)(nil)
+	_ sinks.Keeper = (*line)(nil)
+)
+
+// attempts bounds how often an edit begins again because somebody else has changed the
+// file meanwhile.
+const attempts = 10
+
+var errMoved = errors.New("it keeps changing")
+
+// CheckApply implements sinks.Resource.
+func (l *line) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error) {
+	if ctx.Err() != nil {
+		return sinks.Outcome{}, context.Cause(ctx)
+	}
+	found, text, err := l.read()
+	if err != nil || l.right(text) {
+		return sinks.Outcome{}, err
+	}
+	out := sinks.Outcome{Changed: true, Changes: []sinks.Change{l.change(found)}}
+	if !apply {
+		return out, nil
+	}
+	edited, err := l.edit(ctx)
+	if !edited {
+		return sinks.Outcome{}, err
+	}
+	return out, err
+}
+
+// change is the difference that was found. A line of a file that not everybody may read
+// is not shown.
+func (l *line) change(found *unix.Stat_t) sinks.Change {
+	text := l.content
+	if found != nil && found.Mode&0o004 == 0 {
+		text = fmt.Sprintf("(%d bytes)", len(text))
+	}
+	if l.absent {
+		return sinks.Change{Field: "content", From: text}
+	}
+	return sinks.Change{Field: "content", To: text}
+}
+
+// editing serialises the edits of a file among the resources of this process, which run
+// side by side. Two files may share a lock; no edit holds two.
+var (
+	editing [64]sync.Mutex
+	seed    = maphash.MakeSeed()
+)
+
+// edit reads, changes and replaces the file. It reports whether it did, since another
+// resource may have made the line right already.
+func (l *line) edit(ctx context.Context) (bool, error) {
+	mu := &editing[maphash.String(seed, l.path)%uint64(len(editing))]
+	mu.Lock()
+	defer mu.Unlock()
+	for range attempts {
+		found, text, err := l.read()
+		if err != nil || l.right(text) {
+			return false, err
+		}
+		if err = l.replace(ctx, found, l.edited(text)); !errors.Is(err, errMoved) {
+			return err == nil, err
+		}
+	}
+	return false, fmt.Errorf("%s: %w", l.path, errMoved)
+}
+
+// replace puts text into the file, unless it is not the one any more that found
+// describes: what somebody else has written since must not be lost.
+func (l *line) replace(ctx context.Context, found *unix.Stat_t, text []byte) error {
+	p := atomicfile.At(l.path)
+	o := atomicfile.Options{Meta: atomicfile.Keep, Found: found, Parents: found == nil}
+	return atomicfile.Replace(ctx, p, o, func(t *atomicfile.Temp) error {
+		if _, err := t.Write(text); err != nil {
+			return err
+		}
+		var now unix.Stat_t
+		there, err := p.Stat(&now)
+		switch {
+		case err != nil:
+			return err
+		case there != (found != nil),
+			there && (now.Ino != found.Ino || now.Size != found.Size || now.Mtim != found.Mtim || now.Ctim != found.Ctim):
+			return errMoved
+		}
+		return nil
+	})
+}
+
+// read returns the text of the file, and its description; nil if there is none.
+func (l *line) read() (*unix.Stat_t, []byte, error) {
+	p := atomicfile.At(l.path)
+	var st unix.Stat_t
+	there, err := p.Stat(&st)
+	switch {
+	case l.absent && errors.Is(err, unix.ENOTDIR), !there && err == nil:
+		return nil, nil, nil
+	case err != nil:
+		return nil, nil, err
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		return nil, nil, fmt.Errorf("%s is a symbolic link: name the file that it leads to", l.path)
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return nil, nil, fmt.Errorf("%s is not a regular file", l.path)
+	case st.Size > maxSize:
+		return nil, nil, fmt.Errorf("%s has %d bytes, which is more than the 64 MiB that are expected of a text file", l.path, st.Size)
+	}
+	fd, err := p.Open(0, false, st.Uid)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unix.Close(fd)
+	text := make([]byte, st.Size)
+	n, err := atomicfile.Read(fd, text)
+	if err != nil {
+		return nil, nil, p.Error("read", err)
+	}
+	return &st, text[:n], nil
+}
+
+// right reports whether the line is in text, or not, as it shall be.
+func (l *line) right(text []byte) bool {
+	for each := range bytes.Lines(text) {
+		if l.matches(each) {
+			return !l.absent
+		}
+	}
+	return l.absent
+}
+
+// matches reports whether got, with its end, is the line.
+func (l *line) matches(got []byte) bool {
+	if l.trim {
+		return string(bytes.TrimSpace(got)) == l.content
+	}
+	if got, ended := bytes.CutSuffix(got, []byte("\n")); ended {
+		return string(bytes.TrimSuffix(got, []byte("\r"))) == l.content
+	}
+	return string(got) == l.content
+}
+
+// edited returns text with the line at its end, or without it wherever it is.
+func (l *line) edited(text []byte) []byte {
+	if l.absent {
+		kept := make([]byte, 0, len(text))
+		for each := range bytes.Lines(text) {
+			if !l.matches(each) {
+				kept = append(kept, each...)
+			}
+		}
+		return kept
+	}
+	end := "\n"
+	if first, _, ok := bytes.Cut(text, []byte("\n")); ok && bytes.HasSuffix(first, []byte("\r")) {
+		end = "\r\n"
+	}
+	longer := bytes.Clone(text)
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		longer = append(longer, end...)
+	}
+	return append(append(longer, l.content...), end...)
+}
