@@ -16,20 +16,13 @@ import (
 
 const benchFiles = 10_000
 
-// benchDir is on a filesystem in memory if there is one, so that the work is measured
-// and not the disk; MGMT_BENCH_DIR sets another.
+// benchDir is a directory of the filesystem that MGMT_BENCH_DIR names; /dev/shm is in
+// memory, so that the work is measured and not the disk.
 func benchDir(b *testing.B) string {
-	b.Helper()
-	base := os.Getenv("MGMT_BENCH_DIR")
-	if base == "" {
-		base = "/dev/shm"
+	if base := os.Getenv("MGMT_BENCH_DIR"); base != "" {
+		b.Setenv("TMPDIR", base)
 	}
-	d, err := os.MkdirTemp(base, "mgmt-bench-")
-	if err != nil {
-		d = b.TempDir()
-	}
-	b.Cleanup(func() { os.RemoveAll(d) })
-	return d
+	return b.TempDir()
 }
 
 func benchText(i int) string { return strings.Repeat(fmt.Sprintf("line %d\n", i), 100) }
@@ -113,7 +106,7 @@ func BenchmarkRight(b *testing.B) {
 func BenchmarkCreate(b *testing.B) {
 	d := benchDir(b)
 	rs, paths, texts := benchResources(b, d)
-	clear := func() {
+	removeAll := func() {
 		for _, path := range paths {
 			os.Remove(path)
 		}
@@ -127,7 +120,7 @@ func BenchmarkCreate(b *testing.B) {
 				}
 			}
 			b.StopTimer()
-			clear()
+			removeAll()
 			b.StartTimer()
 		}
 		perFile(b)
@@ -150,7 +143,7 @@ func BenchmarkCreate(b *testing.B) {
 				}
 			}
 			b.StopTimer()
-			clear()
+			removeAll()
 			b.StartTimer()
 		}
 		perFile(b)

@@ -288,7 +288,7 @@ func (c *check) compare(p atomicfile.Place, found *unix.Stat_t, b body, size int
 	if err != nil {
 		return false, "", err
 	}
-	defer unix.Close(fd)
+	defer atomicfile.Close(fd)
 	if found.Size == size || size < 0 {
 		if same, err := b.same(c.ctx, fd, p); same || err != nil {
 			return same, "", err
@@ -432,7 +432,7 @@ func (c *check) absent(p atomicfile.Place, found *unix.Stat_t, slash bool) error
 		if err != nil {
 			return moved(err)
 		}
-		unix.Close(fd)
+		atomicfile.Close(fd)
 		if len(names) > 0 {
 			return fmt.Errorf("%s is not empty (%s is in it): set force to remove it with everything in it", p.Path, names[0])
 		}

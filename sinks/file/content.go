@@ -167,7 +167,7 @@ func (b body) write(t *atomicfile.Temp) error {
 			return err
 		}
 		err = t.Copy(fd, p.from.Path)
-		unix.Close(fd)
+		atomicfile.Close(fd)
 		if err != nil {
 			return err
 		}
@@ -187,7 +187,7 @@ func (p part) open() (int, error) {
 		err = unix.EINVAL
 	}
 	if err != nil {
-		unix.Close(fd)
+		atomicfile.Close(fd)
 		return -1, p.from.Error("open", err)
 	}
 	return fd, nil
@@ -237,7 +237,7 @@ func (s *stream) next() {
 
 func (s *stream) close() {
 	if s.fd >= 0 {
-		unix.Close(s.fd)
+		atomicfile.Close(s.fd)
 		s.fd = -1
 	}
 }

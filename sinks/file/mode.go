@@ -173,11 +173,11 @@ func (m mode) of(found uint32, dir bool) uint32 {
 		case '-':
 			found &^= set
 		case '=':
-			clear := c.who
+			lose := c.who
 			if !dir || c.special != 0 { // a directory keeps these bits unless they are named
-				clear |= setBits(c.who)
+				lose |= setBits(c.who)
 			}
-			found = found&^clear | set
+			found = found&^lose | set
 		}
 	}
 	return found

@@ -105,7 +105,7 @@ func (f *file) directory(c *check, p atomicfile.Place, found *unix.Stat_t) error
 		if err != nil {
 			return err
 		}
-		defer unix.Close(src)
+		defer atomicfile.Close(src)
 		perm = st.Mode & 0o777
 		visit = func(dst int, have []string) error {
 			return c.copyAll(p, dst, have, from, src, names, f.purge)
@@ -156,7 +156,7 @@ func (c *check) enter(p atomicfile.Place, found *unix.Stat_t, perm uint32, visit
 	if err != nil {
 		return moved(err)
 	}
-	defer unix.Close(dst)
+	defer atomicfile.Close(dst)
 	c.parents = false
 	return moved(visit(dst, have))
 }
@@ -233,7 +233,7 @@ func (c *check) copyEntry(to, from atomicfile.Place, purge bool) error {
 		if err != nil {
 			return err
 		}
-		defer unix.Close(src)
+		defer atomicfile.Close(src)
 		return c.enter(to, found, want.Mode&0o777, func(dst int, have []string) error {
 			return c.copyAll(to, dst, have, from, src, names, purge)
 		})
@@ -311,7 +311,7 @@ func (c *check) purge(p atomicfile.Place) (bool, error) {
 			return true, err
 		}
 		kept, err := c.purgeAll(p, fd, names, nil)
-		unix.Close(fd)
+		atomicfile.Close(fd)
 		if kept || err != nil {
 			return true, err
 		}
@@ -353,7 +353,7 @@ func (c *check) removeAll(p atomicfile.Place) error {
 			break
 		}
 	}
-	unix.Close(fd)
+	atomicfile.Close(fd)
 	if err != nil {
 		return err
 	}
@@ -377,7 +377,7 @@ func open(p atomicfile.Place, follow bool, owner uint32) (int, []string, error) 
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
-			unix.Close(fd)
+			atomicfile.Close(fd)
 			return -1, nil, p.Error("readdir", err)
 		case n == 0:
 			slices.Sort(names)

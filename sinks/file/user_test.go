@@ -19,7 +19,7 @@ const nobody = 65534
 // some of root's files in it.
 func rerun(t *testing.T, name string) {
 	t.Helper()
-	d, err := os.MkdirTemp("", "mgmt-file-test-")
+	d, err := os.MkdirTemp("", "mgmt-file-test-") //nolint:usetesting // that is in one of mode 0700
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -205,7 +205,7 @@ func (l *line) read() (*unix.Stat_t, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer unix.Close(fd)
+	defer atomicfile.Close(fd)
 	text := make([]byte, st.Size)
 	n, err := atomicfile.Read(fd, text)
 	if err != nil {

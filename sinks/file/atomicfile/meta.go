@@ -1,7 +1,9 @@
 package atomicfile
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -79,7 +81,7 @@ func (p Place) chmod(mode uint32) error {
 	if err != nil {
 		return p.Error("chmod", err)
 	}
-	defer unix.Close(fd)
+	defer Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return p.Error("chmod", err)
@@ -182,7 +184,7 @@ func (t *Temp) copyXattrs() error {
 		}
 		// Labels and the like are for root, and the system has set its own already.
 		system := !strings.HasPrefix(name, "user.") && name != accessACL
-		if err != nil && err != unix.ENODATA && !(system && (err == unix.EPERM || err == unix.EACCES)) {
+		if err != nil && !errors.Is(err, unix.ENODATA) && !(system && errors.Is(err, fs.ErrPermission)) {
 			return t.to.Error("keeping the attribute "+name+" of", err)
 		}
 	}
@@ -198,12 +200,12 @@ func xattr(f func([]byte) (int, error)) ([]byte, error) {
 	b := make([]byte, 256)
 	for {
 		n, err := f(b)
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			return b[:n], nil
-		case unix.ERANGE:
+		case errors.Is(err, unix.ERANGE):
 			b = make([]byte, 2*len(b)+4096)
-		case unix.EOPNOTSUPP, unix.ENOENT:
+		case errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT):
 			return nil, nil
 		default:
 			return nil, err

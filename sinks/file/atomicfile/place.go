@@ -137,6 +137,10 @@ func (p Place) Mounted() (bool, error) {
 	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, p.Error("statx", err)
 }
 
+// Close closes a descriptor that was read from, or whose file is given up: then a failure
+// means nothing.
+func Close(fd int) { _ = unix.Close(fd) }
+
 // Read fills b from fd as far as the file goes, and returns how much that was.
 func Read(fd int, b []byte) (int, error) {
 	n := 0

@@ -151,7 +151,7 @@ func create(ctx context.Context, p Place, perm uint32) (*Temp, error) {
 			return nil, fmt.Errorf("creating a temporary file in %s: %w", filepath.Dir(p.Path), err)
 		}
 		if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK {
-			unix.Close(fd) // somebody took it for stale in this instant, and removes it
+			Close(fd) // somebody took it for stale in this instant, and removes it
 			name = randomName(p)
 			continue
 		}
@@ -161,7 +161,7 @@ func create(ctx context.Context, p Place, perm uint32) (*Temp, error) {
 			return nil, p.Error("fstat", err)
 		}
 		if t.st.Nlink == 0 { // or has removed it already
-			unix.Close(fd)
+			Close(fd)
 			continue
 		}
 		return t, nil
@@ -201,7 +201,7 @@ func Stale(p Place) bool {
 	}
 	fd, s := lock(p.Dir, p.Name)
 	if fd >= 0 {
-		unix.Close(fd)
+		Close(fd)
 	}
 	return s != busy
 }
@@ -217,10 +217,10 @@ func linked(dir int, name string) bool {
 func removeStale(dir int, name string) bool {
 	fd, s := lock(dir, name)
 	if fd >= 0 {
-		defer unix.Close(fd)
+		defer Close(fd)
 	}
 	if s == left {
-		unix.Unlinkat(dir, name, 0)
+		_ = unix.Unlinkat(dir, name, 0)
 	}
 	return s != busy
 }
@@ -261,9 +261,9 @@ func lock(dir int, name string) (int, state) {
 // close ends t, and removes the file unless it has been renamed.
 func (t *Temp) close() {
 	if t.name != "" {
-		unix.Unlinkat(t.to.Dir, t.name, 0)
+		_ = unix.Unlinkat(t.to.Dir, t.name, 0)
 	}
-	unix.Close(t.fd)
+	Close(t.fd)
 }
 
 func (t *Temp) rename() error {
@@ -275,7 +275,7 @@ func (t *Temp) rename() error {
 }
 
 func renameError(p Place, err error) error {
-	if err == unix.EBUSY {
+	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("%s is a mount point, so it can't be replaced: %w", p.Path, err)
 	}
 	return p.Error("rename to", err)
@@ -348,7 +348,7 @@ func symlink(p Place, target string, o Options) error {
 // putLink makes a link of the temporary name and renames it.
 func putLink(p Place, name, target string, o Options) error {
 	err := unix.Symlinkat(target, p.Dir, name)
-	if err == unix.EEXIST {
+	if errors.Is(err, unix.EEXIST) {
 		if !linked(p.Dir, name) || unix.Unlinkat(p.Dir, name, 0) != nil {
 			name = randomName(p)
 		}
@@ -364,7 +364,7 @@ func putLink(p Place, name, target string, o Options) error {
 		}
 		err = renameError(p, err)
 	}
-	unix.Unlinkat(p.Dir, name, 0)
+	_ = unix.Unlinkat(p.Dir, name, 0)
 	return err
 }
 
@@ -384,6 +384,6 @@ func (p Place) Sync() error {
 	if err != nil {
 		return p.Error("open directory of", err)
 	}
-	defer unix.Close(fd)
+	defer Close(fd)
 	return p.Error("fsync directory of", unix.Fsync(fd))
 }
