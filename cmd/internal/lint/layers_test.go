@@ -22,15 +22,19 @@ var mayImport = map[string]string{
 	"sources/all": "sources/...",
 	"sinks":       "streams operators sources/... sinks/...",
 	"pipeline":    "streams operators sources sinks sinks/params",
-	"cmd":         "streams operators sources/... sinks/... pipeline/...",
-	"cmd/mgmt":    "streams operators sources/... sinks sinks/all sinks/params pipeline/... cmd/internal/...",
+	"cmd":         "streams operators sources/... sinks sinks/all sinks/params pipeline/... cmd/internal/...",
 	"examples":    "streams operators sources/... sinks/... pipeline/...",
+
+	// The graph file is watched as any file is.
+	"sources/graphfile": "streams operators sources sources/inotify",
+	// It measures parts of the program by themselves.
+	"cmd/internal/figures": "streams operators sources/... sinks/... pipeline/...",
 }
 
 // onlyIn says where a module of others may be imported: what it brings stays behind
 // the packages that are there to wrap it.
 var onlyIn = map[string]string{
-	"github.com/reactivex/rxgo/v2": "streams examples",
+	"github.com/reactivex/rxgo/v2": "streams sources/graphfile examples", // inside a Via
 	"github.com/spf13/cobra":       "cmd",
 	"github.com/fsnotify/fsnotify": "sources/inotify",
 	"testing":                      "sinks/sinktest",
@@ -138,11 +142,13 @@ func TestLayersFindsWhatItIsFor(t *testing.T) {
 		{"the pipeline to all kinds", "pipeline/mesh", module + "/sinks/all", "pipeline may import"},
 		{"the pipeline to a part of its own", "pipeline", module + "/pipeline/mesh", ""},
 		{"the program to all kinds", "cmd/mgmt", module + "/sinks/all", ""},
-		{"the program to one kind", "cmd/mgmt", module + "/sinks/file", "cmd/mgmt may import"},
+		{"the program to one kind", "cmd/mgmt", module + "/sinks/file", "cmd may import"},
+		{"a part of the program to another", "cmd/internal/cli", module + "/cmd/internal/console", ""},
+		{"the watch of the graph file", "sources/graphfile", module + "/sources/inotify", ""},
 		{"an example to the program", "examples/pipelines/monitor", module + "/cmd/internal/lint", "examples may import"},
 		{"RxGo in streams", "streams", rxgoPath, ""},
 		{"RxGo in an example", "examples/pipelines/merge", rxgoPath, ""},
-		{"RxGo elsewhere", "pipeline", rxgoPath, "is for streams examples only"},
+		{"RxGo elsewhere", "pipeline", rxgoPath, "is for streams sources/graphfile examples only"},
 		{"a package at an unknown place", "tools/x", "fmt", "no folder"},
 		{"the standard library", "streams", "fmt", ""},
 		{"testing in the program", "sinks/file", "testing", "is for sinks/sinktest only"},

@@ -99,7 +99,8 @@ func packageComments(files tree) []string {
 		dir := path.Dir(p)
 		begins := []string{"Package " + name[dir] + " "}
 		if name[dir] == "main" {
-			begins = []string{"Command " + path.Base(dir) + " ", "The " + path.Base(dir) + " command "}
+			name := path.Base(dir)
+			begins = []string{"Command " + name + " ", "The " + name + " command ", "The " + name + " program "}
 		}
 		var problem string
 		switch {
