@@ -36,7 +36,7 @@ gone() { [ ! -e "$host/unwanted" ]; }
 mode() { [ "$(stat -c %a "$host/motd" 2>/dev/null)" = 644 ]; }
 
 say "\$ mgmt run --file hello.yaml --converged-timeout=2   (in $host)"
-"$mgmt" run --file "$dir/hello.yaml" --converged-timeout=2 --max-runtime=60 &
+"$mgmt" run --file "$dir/hello.yaml" --converged-timeout=2 --max-runtime=60 2>&1 &
 pid=$!
 becomes "motd is there" right
 becomes "and its copy" same
