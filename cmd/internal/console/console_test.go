@@ -33,7 +33,7 @@ type atNoon struct{ slog.Handler }
 
 func (h atNoon) Handle(ctx context.Context, r slog.Record) error {
 	r.Time = noon
-	return h.Handler.Handle(ctx, r) //nolint:wrapcheck // a test
+	return h.Handler.Handle(ctx, r)
 }
 
 func (h atNoon) WithAttrs(a []slog.Attr) slog.Handler { return atNoon{h.Handler.WithAttrs(a)} }

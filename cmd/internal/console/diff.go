@@ -25,7 +25,11 @@ func DiffOf(res string, changes []sinks.Change) Diff {
 			continue
 		}
 		label := res + " " + c.Field
-		b.WriteString(bounded(udiff.Unified(label+" (found)", label+" (desired)", c.From, c.To)))
+		from, to := c.From, c.To
+		if !strings.HasSuffix(from, "\n") && !strings.HasSuffix(to, "\n") {
+			from, to = from+"\n", to+"\n" // no difference, and so no need to be told of it
+		}
+		b.WriteString(bounded(udiff.Unified(label+" (found)", label+" (desired)", from, to)))
 	}
 	return Diff(b.String())
 }

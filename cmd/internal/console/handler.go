@@ -62,7 +62,9 @@ type text struct {
 }
 
 // Enabled implements slog.Handler.
-func (h *text) Enabled(_ context.Context, level slog.Level) bool { return level >= h.opts.Level.Level() }
+func (h *text) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.opts.Level.Level()
+}
 
 // WithAttrs implements slog.Handler.
 func (h *text) WithAttrs(attrs []slog.Attr) slog.Handler {
@@ -111,7 +113,7 @@ func (h *text) Handle(_ context.Context, r slog.Record) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, err := h.w.Write(l.Bytes())
-	return err //nolint:wrapcheck // slog hands it to nobody
+	return err
 }
 
 // line is a log line in the making.
@@ -191,6 +193,13 @@ func (l *line) value(v slog.Value, quote bool) {
 		s = strconv.Quote(s)
 	}
 	l.clean(s)
+}
+
+// Line is s on one line, with whatever is not printable escaped.
+func Line(s string) string {
+	var l line
+	l.clean(s)
+	return l.String()
 }
 
 // clean writes s on one line, with whatever is not printable escaped.

@@ -180,10 +180,11 @@ func (p *Report) trace(r pipeline.Result) {
 // Describe is err as a person is told it. A panic is a fault of the program, and is
 // called that.
 func Describe(err error) string {
+	text := err.Error()
 	if p, ok := errors.AsType[*streams.PanicError](err); ok {
-		return fmt.Sprintf("internal error: %v; please report it", p.Value)
+		return strings.Replace(text, p.Error(), fmt.Sprintf("internal error: %v; please report it", p.Value), 1)
 	}
-	return err.Error()
+	return text
 }
 
 // changes is a list of changes as the value of a log attribute.
@@ -215,5 +216,5 @@ func (c changes) MarshalJSON() ([]byte, error) {
 		}
 		list = append(list, one.String())
 	}
-	return json.Marshal(list) //nolint:wrapcheck // can't fail
+	return json.Marshal(list)
 }

@@ -84,7 +84,7 @@ type Exit struct {
 }
 
 type head struct {
-	Kind string    `json:"kind"`
+	Type string    `json:"type"`
 	Seq  uint64    `json:"seq"`
 	Time time.Time `json:"time"`
 }
@@ -106,10 +106,13 @@ type (
 		Graph     string `json:"graph"`
 		Resources int    `json:"resources"`
 		Edges     int    `json:"edges"`
-		Added     int    `json:"added"`
-		Changed   int    `json:"changed"`
-		Removed   int    `json:"removed"`
-		Kept      int    `json:"kept"`
+		Swap      swap   `json:"swap"`
+	}
+	swap struct {
+		Added   int `json:"added"`
+		Changed int `json:"changed"`
+		Removed int `json:"removed"`
+		Kept    int `json:"kept"`
 	}
 	rejectedLine struct {
 		head
@@ -212,7 +215,7 @@ func (l *Log) End(at time.Time, e Exit, limit time.Duration) {
 	l.out.Close(limit)
 }
 
-func newHead(kind string, at time.Time) head { return head{Kind: kind, Time: at.UTC()} }
+func newHead(kind string, at time.Time) head { return head{Type: kind, Time: at.UTC()} }
 
 func (l *Log) write(n numbered) {
 	l.mu.Lock()
@@ -232,7 +235,7 @@ func (l *Log) encode(n numbered) {
 // gap is the line in the place of n that were dropped: it has the number of the last of
 // them. It is called by the outlet while the next line is being written, with mu held.
 func (l *Log) gap(n uint64) []byte {
-	line, _ := json.Marshal(&droppedLine{head{Kind: "dropped", Seq: l.seq - 1, Time: time.Now().UTC()}, n})
+	line, _ := json.Marshal(&droppedLine{head{Type: "dropped", Seq: l.seq - 1, Time: time.Now().UTC()}, n})
 	return append(line, '\n')
 }
 
@@ -240,10 +243,7 @@ func lineOf(r pipeline.Result) numbered {
 	h := newHead(string(r.Kind), r.Time)
 	switch r.Kind {
 	case pipeline.GraphSwapped:
-		return &graphLine{
-			h, r.Graph.Name, len(r.Graph.Vertices), len(r.Graph.Edges),
-			r.Swap.Added, r.Swap.Changed, r.Swap.Removed, r.Swap.Kept,
-		}
+		return &graphLine{h, r.Graph.Name, len(r.Graph.Vertices), len(r.Graph.Edges), swap(r.Swap)}
 	case pipeline.GraphRejected:
 		return rejected(h, r.Err)
 	case pipeline.Woken:

@@ -41,31 +41,31 @@ func TestLines(t *testing.T) {
 		want   string // after kind, seq and time
 	}{
 		{"a graph is in force", pipeline.Result{Kind: pipeline.GraphSwapped, Graph: g, Swap: pipeline.Swap{Added: 1, Changed: 2, Removed: 3, Kept: 4}},
-			`{"kind":"graph",#,"graph":"site","resources":2,"edges":1,"added":1,"changed":2,"removed":3,"kept":4}`},
+			`{"type":"graph",#,"graph":"site","resources":2,"edges":1,"swap":{"added":1,"changed":2,"removed":3,"kept":4}}`},
 		{"a graph is rejected, with all problems", pipeline.Result{Kind: pipeline.GraphRejected, Err: pipeline.Problems{
 			{File: "g.yaml", Pos: pipeline.Position{Line: 3, Column: 5}, Message: "unknown <kind>", Hint: "hm"}, {Message: "empty"},
-		}}, `{"kind":"rejected",#,"problems":[{"file":"g.yaml","line":3,"column":5,"message":"unknown <kind>","hint":"hm"},{"message":"empty"}]}`},
+		}}, `{"type":"rejected",#,"problems":[{"file":"g.yaml","line":3,"column":5,"message":"unknown <kind>","hint":"hm"},{"message":"empty"}]}`},
 		{"a graph can't be read", pipeline.Result{Kind: pipeline.GraphRejected, Err: errors.New("no such file")},
-			`{"kind":"rejected",#,"problems":[{"message":"no such file"}]}`},
+			`{"type":"rejected",#,"problems":[{"message":"no such file"}]}`},
 		{"an event names what fired", pipeline.Result{Kind: pipeline.Woken, Vertex: a, Event: sources.Event{Source: "timer", Watch: every, What: "tick"}},
-			`{"kind":"event",#,"resource":"file[/a]","source":"timer","watch":"every 5s","what":"tick"}`},
+			`{"type":"event",#,"resource":"file[/a]","source":"timer","watch":"every 5s","what":"tick"}`},
 		{"an event of a whole source has no watch", pipeline.Result{Kind: pipeline.Woken, Vertex: a, Event: sources.Event{Source: "inotify", What: "overflow"}},
-			`{"kind":"event",#,"resource":"file[/a]","source":"inotify","what":"overflow"}`},
+			`{"type":"event",#,"resource":"file[/a]","source":"inotify","what":"overflow"}`},
 		{"a watch has failed", pipeline.Result{Kind: pipeline.Woken, Vertex: a, Event: sources.Event{Source: "timer", Watch: every, Err: errors.New("gone")}},
-			`{"kind":"event",#,"resource":"file[/a]","source":"timer","watch":"every 5s","error":"gone"}`},
+			`{"type":"event",#,"resource":"file[/a]","source":"timer","watch":"every 5s","error":"gone"}`},
 		{"a start has its cause", pipeline.Result{Kind: pipeline.Started, Vertex: b, Refresh: true, Cause: pipeline.Cause{Kind: "predecessor", Vertex: a}},
-			`{"kind":"start",#,"resource":"exec[b]","cause":{"kind":"predecessor","resource":"file[/a]"},"refresh":true}`},
+			`{"type":"start",#,"resource":"exec[b]","cause":{"kind":"predecessor","resource":"file[/a]"},"refresh":true}`},
 		{"an end that found all right", pipeline.Result{Kind: pipeline.Finished, Vertex: a, Cause: pipeline.Cause{Kind: "event", Source: "timer", Watch: every}},
-			`{"kind":"end",#,"resource":"file[/a]","cause":{"kind":"event","source":"timer","watch":"every 5s"},"refresh":false,"duration_ms":0.000,"changed":false}`},
+			`{"type":"end",#,"resource":"file[/a]","cause":{"kind":"event","source":"timer","watch":"every 5s"},"refresh":false,"duration_ms":0.000,"changed":false}`},
 		{"an end with changes, of which secrets are hidden", pipeline.Result{Kind: pipeline.Finished, Vertex: a, Cause: pipeline.Cause{Kind: "swap"}, Noop: true, Outcome: sinks.Outcome{Changed: true, Changes: []sinks.Change{
 			{Field: "mode", From: "0600", To: "0644"}, {Field: "content", From: "hunter1", To: "hunter2", Secret: true},
-		}}}, `{"kind":"end",#,"resource":"file[/a]","cause":{"kind":"swap"},"refresh":false,"duration_ms":0.000,"changed":true,"changes":[{"field":"mode","from":"0600","to":"0644"},{"field":"content","from":"(secret)","to":"(secret)","secret":true}],"noop":true}`},
+		}}}, `{"type":"end",#,"resource":"file[/a]","cause":{"kind":"swap"},"refresh":false,"duration_ms":0.000,"changed":true,"changes":[{"field":"mode","from":"0600","to":"0644"},{"field":"content","from":"(secret)","to":"(secret)","secret":true}],"noop":true}`},
 		{"an end with a failure that is tried again at once", pipeline.Result{Kind: pipeline.Finished, Vertex: a, Cause: pipeline.Cause{Kind: "retry"}, Left: true, Err: errors.New("it broke"), WillRetry: true},
-			`{"kind":"end",#,"resource":"file[/a]","cause":{"kind":"retry"},"refresh":false,"duration_ms":0.000,"changed":false,"left":true,"error":"it broke","will_retry":true,"retry_ms":0.000}`},
+			`{"type":"end",#,"resource":"file[/a]","cause":{"kind":"retry"},"refresh":false,"duration_ms":0.000,"changed":false,"left":true,"error":"it broke","will_retry":true,"retry_ms":0.000}`},
 		{"a panic has no stack", pipeline.Result{Kind: pipeline.Finished, Vertex: a, Cause: pipeline.Cause{Kind: "swap"}, Err: &streams.PanicError{Value: "boom", Stack: []byte("goroutine 1")}},
-			`{"kind":"end",#,"resource":"file[/a]","cause":{"kind":"swap"},"refresh":false,"duration_ms":0.000,"changed":false,"error":"internal error: boom; please report it"}`},
-		{"a resource is blocked", pipeline.Result{Kind: pipeline.Blocked, Vertex: b, By: a}, `{"kind":"blocked",#,"resource":"exec[b]","by":"file[/a]"}`},
-		{"all has converged", pipeline.Result{Kind: pipeline.Converged}, `{"kind":"converged",#}`},
+			`{"type":"end",#,"resource":"file[/a]","cause":{"kind":"swap"},"refresh":false,"duration_ms":0.000,"changed":false,"error":"internal error: boom; please report it"}`},
+		{"a resource is blocked", pipeline.Result{Kind: pipeline.Blocked, Vertex: b, By: a}, `{"type":"blocked",#,"resource":"exec[b]","by":"file[/a]"}`},
+		{"all has converged", pipeline.Result{Kind: pipeline.Converged}, `{"type":"converged",#}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var b bytes.Buffer
@@ -165,7 +165,7 @@ func TestDropsAreInTheStream(t *testing.T) {
 	if dropped == 0 || seq != 1002 {
 		t.Errorf("%d lines were dropped and the last has number %d, want some and 1002", dropped, seq)
 	}
-	if !strings.Contains(last, `"kind":"exit"`) || !strings.HasSuffix(last, `"code":1,"reason":"signal","signal":"SIGTERM","failures":[]}`) {
+	if !strings.Contains(last, `"type":"exit"`) || !strings.HasSuffix(last, `"code":1,"reason":"signal","signal":"SIGTERM","failures":[]}`) {
 		t.Errorf("the last line is %s", last)
 	}
 }
@@ -193,7 +193,7 @@ func ExampleLog() {
 	l.Observe(pipeline.Result{Kind: pipeline.Finished, Time: noon, Vertex: motd, Cause: pipeline.Cause{Kind: "swap"}})
 	l.End(noon, eventlog.Exit{Reason: "converged"}, time.Second)
 	// Output:
-	// {"stream":"mgmt-events","version":1,"kind":"stream","seq":1,"time":"2026-07-01T12:00:00.123456789Z","program":"mgmt 1.0","pid":7,"host":"a","file":"site.yaml","noop":false}
-	// {"kind":"end","seq":2,"time":"2026-07-01T12:00:00.123456789Z","resource":"file[/etc/motd]","cause":{"kind":"swap"},"refresh":false,"duration_ms":0.000,"changed":false}
-	// {"kind":"exit","seq":3,"time":"2026-07-01T12:00:00.123456789Z","code":0,"reason":"converged","failures":[]}
+	// {"stream":"mgmt-events","version":1,"type":"stream","seq":1,"time":"2026-07-01T12:00:00.123456789Z","program":"mgmt 1.0","pid":7,"host":"a","file":"site.yaml","noop":false}
+	// {"type":"end","seq":2,"time":"2026-07-01T12:00:00.123456789Z","resource":"file[/etc/motd]","cause":{"kind":"swap"},"refresh":false,"duration_ms":0.000,"changed":false}
+	// {"type":"exit","seq":3,"time":"2026-07-01T12:00:00.123456789Z","code":0,"reason":"converged","failures":[]}
 }
