@@ -36,36 +36,25 @@ func (s *Source) watchMounts() {
 	k.mounts = f
 	s.mounts = k.readMounts()
 	k.wg.Go(func() {
-		for {
-			// The table can always be read; what wakes Go's poller is that it changed.
-			woken := false
-			err := conn.Read(func(uintptr) bool {
-				again := woken
-				woken = true
-				return again
-			})
-			if err != nil {
-				return
-			}
+		// One call for good, because what wakes Go's poller between two is forgotten.
+		_ = conn.Read(func(uintptr) bool {
 			s.mu.Lock()
-			if s.k != k {
+			if s.k != k || !k.remounted() {
 				s.mu.Unlock()
-				return
+				return false
 			}
 			b := s.mark(true)
 			s.mu.Unlock()
 			select {
 			case <-b.done:
 			case <-k.stop:
-				return
+				return true
 			}
 			s.mu.Lock()
 			took := k.took
 			s.mu.Unlock()
-			if !k.pause(10 * took) {
-				return
-			}
-		}
+			return !k.pause(10 * took)
+		})
 	})
 }
 

@@ -34,7 +34,7 @@ func (s *Source) cover(e *entry) {
 		why = e.dir.w.cause
 		p.entry = true
 	}
-	if !p.entry && !p.list {
+	if !p.entry && !p.list || s.entries[e.key] != e {
 		delete(s.polled, e)
 		return
 	}

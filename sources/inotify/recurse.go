@@ -47,8 +47,9 @@ func (s *Source) grow(e *entry) {
 		s.watch(e)
 	case s.stale(e):
 		s.renew(e)
+	default:
+		s.cover(e)
 	}
-	s.cover(e)
 	s.shed(e)
 	if e.w == nil {
 		return

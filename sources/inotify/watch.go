@@ -46,29 +46,34 @@ func lstat(path string, st *unix.Stat_t) error {
 // watch asks the kernel to report on e, a directory or a file that is mounted. If e is
 // not there e.w stays nil: when it comes, that is an event of the directory above.
 func (s *Source) watch(e *entry) {
+	defer s.cover(e)
 	e.pass = s.pass
-	if s.k.fs == nil {
-		e.w = &kernelWatch{cause: s.k.cause}
-		return
+	why := s.k.cause
+	if s.k.fs != nil {
+		err := s.k.fs.Add(e.key)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+			return
+		}
+		if err != nil {
+			why = refused(e.key, err)
+		}
 	}
-	err := s.k.fs.Add(e.key)
 	var st unix.Stat_t
-	if lstat(e.key, &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFLNK ||
-		errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		if err == nil {
+	if lstat(e.key, &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		if why == nil {
 			_ = s.k.fs.Remove(e.key)
 		}
 		return
 	}
 	e.w = &kernelWatch{
-		live:  err == nil,
+		live:  why == nil,
+		cause: why,
 		inode: inode{st.Dev, st.Ino},
 		mode:  st.Mode,
 		uid:   st.Uid,
 		gid:   st.Gid,
 	}
-	if err != nil {
-		e.w.cause = refused(e.key, err)
+	if why != nil {
 		return
 	}
 	if kind := s.specialFS(e.key, st.Dev); kind != "" {
@@ -132,10 +137,8 @@ func (s *Source) watchFile(e *entry) {
 		s.cover(e)
 	case mounted && e.w == nil:
 		s.watch(e)
-		s.cover(e)
 	case mounted && s.stale(e):
 		s.renew(e)
-		s.cover(e)
 	}
 }
 
