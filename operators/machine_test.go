@@ -145,6 +145,7 @@ func sequenceOf(n int) []int {
 type rig struct {
 	machine
 	model   *model
+	witness *witness
 	orphans int
 }
 
@@ -210,18 +211,44 @@ func (r *rig) pick(t *rapid.T, what string, ok func(modelVertex) bool) int {
 	return rapid.SampledFrom(vs).Draw(t, what)
 }
 
-// TestMachineFitsModel holds the machine against the model, for random graphs, events,
-// outcomes, retries and swaps: who may run (order, single flight, nothing lost, work
-// conserving, only what changed, isolation), how much is pending (quiet), and who is
-// reported as blocked.
+// end is the end of a run, attempt that of a wait for the next one.
+func (r *rig) end(v int, changed, fails, retries bool) {
+	if fails {
+		r.fail(int32(v), changed, retries)
+	} else {
+		r.succeed(int32(v), changed)
+	}
+	r.model.finish(v, changed, fails, retries)
+	r.witness.finish(v, changed, fails, retries)
+	r.settled()
+}
+
+func (r *rig) attempt(v int) {
+	r.again(int32(v))
+	r.model.v[v].retrying, r.model.v[v].dirty = false, true
+	r.witness.v[v].waiting, r.witness.v[v].pending = false, true
+	r.settled()
+}
+
+func (r *rig) settled() {
+	r.model.settle()
+	r.witness.recover()
+}
+
+// TestMachineFitsModel runs the machine through random graphs, events, outcomes, retries
+// and swaps. After each transition it holds it against the model, which says exactly who
+// may run, how much is pending and who is blocked, and against the witness, which states
+// the promises one by one.
 func TestMachineFitsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		g, model := drawGraph(t)
-		r := &rig{machine: machine{g: &Graph{off: []int32{0}}, lazy: none}, model: model}
+		witness := &witness{preds: model.preds, v: make([]testimony, len(model.v))}
+		r := &rig{machine: machine{g: &Graph{off: []int32{0}}, lazy: none}, model: model, witness: witness}
 		r.machine.swap(g, nil)
 		r.machine.start()
 		for v := range model.v {
 			model.v[v].dirty, model.v[v].fresh = true, true
+			witness.v[v] = testimony{pending: true, asked: true, fresh: true}
 		}
 		take := func(t *rapid.T) {
 			v := r.ready[len(r.ready)-1]
@@ -232,20 +259,25 @@ func TestMachineFitsModel(t *testing.T) {
 				if run := r.run(v); run.Refresh != model.v[v].refresh {
 					t.Fatalf("run of %d is told refresh %v", v, run.Refresh)
 				}
+				witness.start(t, int(v))
 				model.start(int(v))
-				model.settle()
+				r.settled()
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
-			"": func(t *rapid.T) { r.fits(t) },
+			"": func(t *rapid.T) {
+				r.fits(t)
+				witness.always(t, r)
+			},
 			"wake": func(t *rapid.T) {
 				vs := rapid.SliceOfNDistinct(rapid.Int32Range(0, int32(len(r.v)-1)), 1, min(3, len(r.v)), rapid.ID).Draw(t, "vertices")
 				note := rapid.Bool().Draw(t, "notify")
 				r.machine.wake(vs, 7, note)
 				for _, v := range vs {
 					model.wake(int(v), note)
+					witness.event(int(v))
 				}
-				model.settle()
+				r.settled()
 			},
 			"wake all": func(t *rapid.T) {
 				if rapid.IntRange(0, 4).Draw(t, "seldom") > 0 {
@@ -254,8 +286,9 @@ func TestMachineFitsModel(t *testing.T) {
 				r.machine.wake([]int32{All}, 7, false)
 				for v := range model.v {
 					model.wake(v, false)
+					witness.event(v)
 				}
-				model.settle()
+				r.settled()
 			},
 			"start": func(t *rapid.T) {
 				if len(r.ready) == 0 {
@@ -267,13 +300,10 @@ func TestMachineFitsModel(t *testing.T) {
 				for r.busy > r.orphans {
 					for v, s := range model.v {
 						if s.running {
-							r.succeed(int32(v), false)
-							model.finish(v, false, false, false)
+							r.end(v, false, false, false)
 						} else if s.retrying {
-							r.again(int32(v))
-							model.v[v].retrying, model.v[v].dirty = false, true
+							r.attempt(v)
 						}
-						model.settle()
 					}
 					for len(r.ready) > 0 {
 						take(t)
@@ -283,22 +313,16 @@ func TestMachineFitsModel(t *testing.T) {
 			"succeed": func(t *rapid.T) {
 				v := r.pick(t, "running", func(s modelVertex) bool { return s.running })
 				changed := rapid.Bool().Draw(t, "changed")
-				r.succeed(int32(v), changed)
-				model.finish(v, changed, false, false)
-				model.settle()
+				r.end(v, changed, false, false)
 			},
 			"fail": func(t *rapid.T) {
 				v := r.pick(t, "running", func(s modelVertex) bool { return s.running })
 				changed, retries := rapid.Bool().Draw(t, "changed"), rapid.Bool().Draw(t, "retries")
-				r.fail(int32(v), changed, retries)
-				model.finish(v, changed, true, retries)
-				model.settle()
+				r.end(v, changed, true, retries)
 			},
 			"again": func(t *rapid.T) {
 				v := r.pick(t, "retrying", func(s modelVertex) bool { return s.retrying })
-				r.again(int32(v))
-				model.v[v].retrying, model.v[v].dirty = false, true
-				model.settle()
+				r.attempt(v)
 			},
 			"swap": func(t *rapid.T) {
 				if rapid.IntRange(0, 3).Draw(t, "seldom") > 0 {
@@ -328,9 +352,11 @@ func (r *rig) drawSwap(t *rapid.T) {
 	carry := make([]Carry, g.Len())
 	free := rapid.Permutation(sequenceOf(len(r.v))).Draw(t, "old vertices")
 	kept := map[int32]bool{}
+	testimonies := make([]testimony, g.Len())
 	for i := range carry {
 		carry[i] = Carry{Old: none}
 		next.v[i].dirty, next.v[i].fresh = true, true
+		testimonies[i] = testimony{pending: true, asked: true, fresh: true}
 		if len(free) == 0 || rapid.IntRange(0, 2).Draw(t, "new") == 0 {
 			continue
 		}
@@ -340,8 +366,10 @@ func (r *rig) drawSwap(t *rapid.T) {
 		o := r.model.v[old]
 		if carry[i].Same {
 			next.v[i] = o
+			testimonies[i] = r.witness.v[old]
 			kept[int32(old)] = true
 		} else {
+			testimonies[i].owes = o.changed
 			next.v[i].refresh = o.refresh || o.running && o.seen
 			next.v[i].changed = o.changed
 		}
@@ -355,5 +383,6 @@ func (r *rig) drawSwap(t *rapid.T) {
 	r.machine.swap(g, carry)
 	r.start()
 	*r.model = *next
-	r.model.settle()
+	*r.witness = witness{preds: next.preds, v: testimonies}
+	r.settled()
 }
