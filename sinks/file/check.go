@@ -13,7 +13,7 @@ import (
 
 // attempts bounds how often a CheckApply starts again because somebody else removed or
 // replaced the file under its hands.
-const attempts = 10
+const attempts = 100
 
 // CheckApply implements sinks.Resource.
 func (f *file) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error) {
@@ -32,7 +32,7 @@ func (f *file) checkApply(ctx context.Context, apply bool, spare *spared) (sinks
 			break
 		}
 		if !c.done {
-			c.out = sinks.Outcome{}
+			c.out, c.unlisted, c.shown = sinks.Outcome{}, 0, 0
 		}
 		err = f.run(c)
 	}
@@ -200,7 +200,7 @@ func (c *check) settle(p atomicfile.Place, st *unix.Stat_t) error {
 	if !c.apply {
 		return nil
 	}
-	return c.did(p.Set(m, st))
+	return moved(c.did(p.Set(m, st)))
 }
 
 // errMoved says that what was found is gone before it could be looked at.
@@ -213,7 +213,7 @@ func moved(err error) error {
 		return err
 	}
 	switch errno {
-	case unix.ENOENT, unix.ELOOP, unix.ENOTDIR, unix.EINVAL, unix.ENOTEMPTY, unix.EEXIST:
+	case unix.ENOENT, unix.EEXIST, unix.ELOOP, unix.EISDIR, unix.ENOTDIR, unix.ENOTEMPTY:
 		return fmt.Errorf("%w (%w)", err, errMoved)
 	}
 	return err
@@ -257,7 +257,7 @@ func (c *check) regular(p atomicfile.Place, found *unix.Stat_t, b body, perm uin
 		return nil
 	}
 	o := atomicfile.Options{Meta: m, Perm: perm, Durable: c.durable, Parents: c.parents}
-	return c.did(atomicfile.Replace(c.ctx, p, o, b.write))
+	return moved(c.did(atomicfile.Replace(c.ctx, p, o, b.write)))
 }
 
 // content has the regular file at p hold b, which is size bytes long.
@@ -361,6 +361,8 @@ func (c *check) symlink(p atomicfile.Place, found *unix.Stat_t, target string) e
 	if found != nil && found.Mode&unix.S_IFMT == unix.S_IFLNK {
 		var err error
 		switch old, err = p.Readlink(); {
+		case errors.Is(err, unix.EINVAL): // it is no link any more
+			return errMoved
 		case err != nil:
 			return moved(err)
 		case old == target:
@@ -373,7 +375,8 @@ func (c *check) symlink(p atomicfile.Place, found *unix.Stat_t, target string) e
 	if !c.apply {
 		return nil
 	}
-	return c.did(atomicfile.Symlink(p, target, atomicfile.Options{Meta: m, Durable: c.durable, Parents: c.parents}))
+	o := atomicfile.Options{Meta: m, Durable: c.durable, Parents: c.parents}
+	return moved(c.did(atomicfile.Symlink(p, target, o)))
 }
 
 // place prepares p for a new file, directory or link. What is there, if anything, is of

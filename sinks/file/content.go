@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -157,7 +158,7 @@ func sameText(ctx context.Context, fd int, p atomicfile.Place, buf []byte, text 
 func (b body) write(t *atomicfile.Temp) error {
 	for _, p := range b {
 		if p.from.Path == "" {
-			if _, err := t.Write([]byte(p.text)); err != nil {
+			if err := writeText(t, p.text); err != nil {
 				return err
 			}
 			continue
@@ -171,6 +172,20 @@ func (b body) write(t *atomicfile.Temp) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// writeText spares a copy of all of the text as bytes.
+func writeText(t *atomicfile.Temp, text string) error {
+	buf := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(buf)
+	for text != "" {
+		n := copy(buf[:], text)
+		if _, err := t.Write(buf[:n]); err != nil {
+			return err
+		}
+		text = text[n:]
 	}
 	return nil
 }
@@ -246,6 +261,9 @@ func (s *stream) close() {
 // the change itself does not depend on it.
 func (b body) show(size int64) string {
 	if len(b) == 1 && b[0].from.Path == "" {
+		if text := b[0].text; utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 {
+			return text // as Text would, but without copies
+		}
 		return sinks.Text([]byte(b[0].text))
 	}
 	if size < 0 {

@@ -180,3 +180,54 @@ func TestStorm(t *testing.T) {
 		expect(t, d, "dir", "dir/file", "dir/link")
 	}
 }
+
+// TestTurmoil has somebody remove and replace a file all the time. That is no reason for
+// CheckApply to fail.
+func TestTurmoil(t *testing.T) {
+	d := t.TempDir()
+	f, linked, copied := filepath.Join(d, "dir", "file"), filepath.Join(d, "dir", "link"), filepath.Join(d, "copy")
+	setup(t, write(d+"/src/sub/a", "a"), write(d+"/src/sub/b", "b"))
+	rs := []sinks.Resource{
+		sinktest.Build(t, file.Spec, f, params{"content": "i am here\n", "mode": "0640", "force": true}),
+		sinktest.Build(t, file.Spec, linked, params{"symlink": "file", "force": true}),
+		sinktest.Build(t, file.Spec, copied+"/", params{"source": d + "/src", "recurse": true, "purge": true, "force": true}),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	for i, path := range []string{f, linked, copied + "/sub/a"} {
+		others.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				other := fmt.Sprint(d, "/other", i) // an error means that our CheckApply was quicker
+				switch n % 8 {
+				case 0:
+					os.Remove(path)
+				case 1:
+					os.WriteFile(other, []byte("other"), 0o644)
+					os.Rename(other, path)
+				case 2:
+					os.Symlink("other", other)
+					os.Rename(other, path)
+				case 3:
+					os.RemoveAll(filepath.Dir(path))
+				case 4:
+					os.Remove(path)
+					os.Mkdir(path, 0o755)
+					os.Remove(path)
+				}
+			}
+		})
+	}
+	for range 300 {
+		for i, r := range rs {
+			if _, err := r.CheckApply(t.Context(), true); err != nil {
+				t.Errorf("%d: %v", i, err)
+			}
+		}
+	}
+	cancel()
+	others.Wait()
+	for _, r := range rs {
+		apply(t, r)
+	}
+	idle(t, "in the end", rs...)
+}

@@ -340,7 +340,7 @@ func (c *check) removeAll(p atomicfile.Place) error {
 	}
 	switch mounted, err := p.Mounted(); {
 	case err != nil:
-		return err
+		return moved(err)
 	case mounted:
 		return fmt.Errorf("%s is a mount point, so it is not removed: unmount it", p.Path)
 	}
