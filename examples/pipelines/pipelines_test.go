@@ -51,6 +51,7 @@ func start(t *testing.T, program string, args ...string) *running {
 	t.Helper()
 	r := &running{t: t, cmd: exec.Command(program, args...), lines: make(chan string, 1000)}
 	r.cmd.Stderr = &r.stderr
+	r.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // or it waits a second before it exits
 	out, err := r.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
