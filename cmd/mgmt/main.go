@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"io"
 	"os"
 
 	"github.com/mgmtproject/mgmt/cmd/internal/cli"
@@ -14,9 +13,6 @@ import (
 var version string
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
-
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	return cli.Run(ctx, cli.Program{Version: version, In: stdin, Out: stdout, Err: stderr}, args)
+	p := cli.Program{Version: version, Exits: true, In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	os.Exit(cli.Run(context.Background(), p, os.Args[1:]))
 }

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mgmtproject/mgmt/cmd/internal/cli"
 )
 
 // patience is how long a test waits for what must happen.
@@ -216,13 +218,13 @@ func alive(pid int) bool {
 	return len(rest) > 0 && rest[0] != 'Z' && rest[0] != 'X'
 }
 
-// inProcess calls run with a graph.
+// inProcess runs the command line in this process.
 func inProcess(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var out, err bytes.Buffer
-	code = run(ctx, args, strings.NewReader(stdin), &out, &err)
+	code = cli.Run(ctx, cli.Program{In: strings.NewReader(stdin), Out: &out, Err: &err}, args)
 	return code, out.String(), err.String()
 }
 

@@ -214,6 +214,9 @@ func (a *agent) observe(r pipeline.Result) bool {
 			a.draw.put(r.Graph)
 		}
 	case pipeline.Converged:
+		if a.opts.convergedTimeout.given && a.prog.Exits {
+			partFromInotify()
+		}
 		if !a.opts.convergedTimeout.given && !a.settled {
 			a.settled = true
 			a.after.Go(a.memory.settle)

@@ -30,6 +30,9 @@ type Program struct {
 	// Version is the release that the linker was told; it may be empty.
 	Version string
 
+	// Exits says that the process ends when Run returns.
+	Exits bool
+
 	// In, Out and Err are the standard streams.
 	In       io.Reader
 	Out, Err io.Writer

@@ -69,7 +69,7 @@ func TestText(t *testing.T) {
 			l.Info("shown")
 		}, "\n12:00:00.000 INFO  shown\n"},
 		{"nothing found on the host can steer the terminal", console.Options{Color: false}, func(l *slog.Logger) {
-			l.Info("changed", "res", "file[/\x1b]0;gotcha\a]", "x", "\x9b31m", "error", "one\ntwo\n", "u", "grün‮")
+			l.Info("changed", "res", "file[/\x1b]0;gotcha\a]", "x", "\x9b31m", "error", "one\ntwo\n", "u", "grün\u202e")
 		}, "\n12:00:00.000 INFO  changed       file[/\\x1b]0;gotcha\\a]  x=\\x9b31m  one; two  u=grün\\u202e\n"},
 		{"a diff goes below the line", debug, func(l *slog.Logger) {
 			l.Info("would change", "res", "file[/a]", "diff", console.Diff("@@ -1 +1 @@\n-\ta\x1b\n+b\n"), "n", 1)
@@ -173,6 +173,17 @@ INFO  recovered     exec[b]
 		{"what came of a resource that has left does not count", slog.LevelInfo, []pipeline.Result{
 			left(end(exec, broken)), left(end(file, nil, mode)),
 		}, "\n"},
+		{"a change of which there is nothing to show is for those who debug", slog.LevelInfo, []pipeline.Result{
+			{Kind: pipeline.Finished, Vertex: exec, Outcome: sinks.Outcome{Changed: true}},
+		}, "\n"},
+		{"what changes before the same failure again is told once too", slog.LevelInfo, []pipeline.Result{
+			end(exec, broken, mode), end(exec, broken, mode), end(exec, nil, mode),
+		}, `
+INFO  changed       exec[b]  mode: 0600 -> 0644
+ERROR failed        exec[b]  it broke
+INFO  changed       exec[b]  mode: 0600 -> 0644
+INFO  recovered     exec[b]
+`},
 		{"a part can be changed before a failure", slog.LevelInfo, []pipeline.Result{end(file, broken, mode)}, `
 INFO  changed       file[/a]  mode: 0600 -> 0644
 ERROR failed        file[/a]  it broke

@@ -66,22 +66,27 @@ func (p *Report) finished(r pipeline.Result) {
 		return
 	}
 	res := slog.String("res", r.Vertex.String())
+	again := failed && r.Err != nil && p.failing[r.Vertex] == Describe(r.Err)
 	switch {
 	case r.Outcome.Changed:
-		p.changed(r, res)
+		level := slog.LevelInfo
+		if again || len(r.Outcome.Changes) == 0 { // nothing new, or nothing to show: a timer has ticked
+			level = slog.LevelDebug
+		}
+		p.changed(level, r, res)
 	case p.debug && r.Err == nil:
 		p.print(slog.LevelDebug, "right", res, slog.Duration("took", r.Took))
 	}
 	switch {
 	case r.Err != nil:
-		p.failed(r, res)
+		p.failed(again, r, res)
 	case failed:
 		delete(p.failing, r.Vertex)
 		p.print(slog.LevelInfo, "recovered", res)
 	}
 }
 
-func (p *Report) changed(r pipeline.Result, res slog.Attr) {
+func (p *Report) changed(level slog.Level, r pipeline.Result, res slog.Attr) {
 	msg := "changed"
 	var diff slog.Attr
 	if r.Noop {
@@ -98,15 +103,15 @@ func (p *Report) changed(r pipeline.Result, res slog.Attr) {
 	if r.Took >= time.Second {
 		took = slog.Duration("took", r.Took)
 	}
-	p.print(slog.LevelInfo, msg, res, list, took, diff)
+	p.print(level, msg, res, list, took, diff)
 }
 
 // failed logs a failure where it happens: as an error once, and afterwards, while it
 // goes on in the same way, for those who debug.
-func (p *Report) failed(r pipeline.Result, res slog.Attr) {
+func (p *Report) failed(again bool, r pipeline.Result, res slog.Attr) {
 	text := Describe(r.Err)
 	level := slog.LevelError
-	if p.failing[r.Vertex] == text {
+	if again {
 		level = slog.LevelDebug
 	}
 	p.failing[r.Vertex] = text

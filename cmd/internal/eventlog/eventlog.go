@@ -19,10 +19,13 @@ import (
 	"github.com/mgmtproject/mgmt/sinks"
 )
 
+// Name and Version of the format, in the first line.
 const (
-	// Name and Version of the format, in the first line.
 	Name    = "mgmt-events"
 	Version = 1
+)
+
+const (
 
 	// Bound is how many bytes wait for a slow reader before lines are dropped.
 	Bound = 16 << 20
