@@ -419,10 +419,12 @@ func TestPermissions(t *testing.T) {
 		}
 	})
 	t.Run("a bit that the system does not grant is an error and no endless loop", func(t *testing.T) {
-		odd := filepath.Join(os.Getenv("FILE_TEST_DIR"), "odd")
-		r := sinktest.Build(t, file.Spec, odd, params{"mode": "2755"})
-		if _, err := r.CheckApply(t.Context(), true); err == nil || !strings.Contains(err.Error(), "the system made them") {
-			t.Errorf("got %v", err)
+		dir := os.Getenv("FILE_TEST_DIR")
+		for path, p := range map[string]params{"/odd": {"mode": "2755"}, "/shared/new": {"mode": "2755", "content": ""}} {
+			r := sinktest.Build(t, file.Spec, dir+path, p)
+			if _, err := r.CheckApply(t.Context(), true); err == nil || !strings.Contains(err.Error(), "the system made them") {
+				t.Errorf("%s: got %v", path, err)
+			}
 		}
 	})
 }

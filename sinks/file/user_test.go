@@ -29,6 +29,7 @@ func rerun(t *testing.T, name string) {
 		chmod(program, 0o755),
 		write(d+"/own/theirs", "theirs"), chmod(d+"/own/theirs", 0o6774),
 		write(d+"/own/odd", ""), chown(d+"/own/odd", nobody, 0), chmod(d+"/own/odd", 0o755),
+		mkdir(d+"/own/shared"), chown(d+"/own/shared", nobody, 0), chmod(d+"/own/shared", 0o2755),
 		chown(d+"/own", nobody, nobody), chmod(d, 0o755))
 	cmd := exec.Command(program, "-test.run=^"+name+"$", "-test.v", "-test.count=1")
 	cmd.Dir = d

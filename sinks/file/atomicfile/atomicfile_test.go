@@ -320,6 +320,54 @@ func TestTwoWriters(t *testing.T) {
 	expect(t, path, "outer")
 }
 
+// TestManyWriters has them come upon each other's temporary files in every state.
+func TestManyWriters(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	var writers sync.WaitGroup
+	for range 4 {
+		writers.Go(func() {
+			for range 500 {
+				if err := atomicfile.Replace(t.Context(), atomicfile.At(path), plain, text("x")); err != nil {
+					t.Error(err)
+				}
+				if err := atomicfile.Symlink(atomicfile.At(path), "x", plain); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Errorf("something is left behind: %v, %v", entries, err)
+	}
+}
+
+func TestUnfinishedFilesAreClosedToOthers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	write(t, path, "old", 0o644)
+	for name, o := range map[string]atomicfile.Options{
+		"the mode of the file before": {Meta: atomicfile.Keep, Found: stat(t, path)},
+		"a mode that is asked for":    {Meta: atomicfile.Meta{UID: -1, GID: -1, Mode: 0o644}},
+	} {
+		err := atomicfile.Replace(t.Context(), atomicfile.At(path), o, func(*atomicfile.Temp) error {
+			temps, err := filepath.Glob(filepath.Dir(path) + "/" + atomicfile.Prefix + "*")
+			if err != nil || len(temps) != 1 {
+				t.Fatalf("%v, %v", temps, err)
+			}
+			if mode := stat(t, temps[0]).Mode & 0o7777; mode != 0o600 {
+				t.Errorf("%s: the unfinished file has mode %04o", name, mode)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := stat(t, path).Mode & 0o7777; mode != 0o644 {
+			t.Errorf("%s: the finished file has mode %04o", name, mode)
+		}
+	}
+}
+
 func TestReadersNeverSeeAPart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	texts := []string{strings.Repeat("a", 100_000), strings.Repeat("b", 300_000)}

@@ -349,9 +349,10 @@ func symlink(p Place, target string, o Options) error {
 func putLink(p Place, name, target string, o Options) error {
 	err := unix.Symlinkat(target, p.Dir, name)
 	if errors.Is(err, unix.EEXIST) {
-		if !linked(p.Dir, name) || unix.Unlinkat(p.Dir, name, 0) != nil {
-			name = randomName(p)
+		if linked(p.Dir, name) { // left over, or of somebody who then tries again
+			_ = unix.Unlinkat(p.Dir, name, 0)
 		}
+		name = randomName(p)
 		err = unix.Symlinkat(target, p.Dir, name)
 	}
 	if err != nil {
