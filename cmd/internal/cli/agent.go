@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,7 +153,7 @@ func (a *agent) run(parent context.Context) int {
 		})
 	}
 	over := make(chan error, 1)
-	go func() { over <- a.subscribe(ctx) }()
+	go func() { over <- safely(func() error { return a.subscribe(ctx) }) }()
 	var err error
 	select {
 	case err = <-over:
@@ -166,6 +167,16 @@ func (a *agent) run(parent context.Context) int {
 		}
 	}
 	return a.conclude(ctx, err)
+}
+
+// safely turns a panic of f into its error.
+func safely(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &streams.PanicError{Value: r, Stack: debug.Stack()}
+		}
+	}()
+	return f()
 }
 
 // subscribe is the dataflow: graphs and events go in, results come out.

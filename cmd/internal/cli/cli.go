@@ -41,7 +41,9 @@ type Program struct {
 // Run does what the arguments, those after the name of the program, ask for and returns
 // the exit status. It never panics and never prints a stack.
 func Run(ctx context.Context, p Program, args []string) (code int) {
-	debug.SetTraceback("none") // for what no recover can catch; GOTRACEBACK overrides it
+	if p.Exits {
+		debug.SetTraceback("none") // for what no recover can catch; GOTRACEBACK overrides it
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(p.Err, "mgmt: internal error: %v; please report it\n", r)
@@ -78,6 +80,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 // New returns the tree of commands.
 func New(p Program) *cobra.Command {
+	version := false
 	root := &cobra.Command{
 		Use:   "mgmt COMMAND",
 		Short: "Keep a host in the state that a graph of resources describes",
@@ -91,12 +94,12 @@ there. It acts on events, and runs what is independent at the same time.`,
 			if len(args) == 0 {
 				return nil
 			}
-			if near, ok := params.Nearest(args[0], names(cmd)); ok {
-				return usagef("unknown command %q; did you mean %q?", args[0], near)
-			}
-			return usagef("unknown command %q; there are %s", args[0], strings.Join(names(cmd), ", "))
+			return unknownCommand(cmd, args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				return printVersion(p)
+			}
 			cmd.SetOut(p.Err)
 			_ = cmd.Help()
 			return exitStatus(exitUsage)
@@ -110,7 +113,9 @@ there. It acts on events, and runs what is independent at the same time.`,
 	root.SetErr(p.Err)
 	root.SetHelpFunc(help)
 	root.SetFlagErrorFunc(flagError)
+	root.Flags().BoolVar(&version, "version", false, "print which version this is")
 	cobra.EnableCommandSorting = false
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(runCommand(p), validateCommand(p), graphCommand(p), versionCommand(p), completionCommand(p))
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.Flags().SortFlags = false
@@ -118,6 +123,32 @@ there. It acts on events, and runs what is independent at the same time.`,
 		cmd.DisableFlagsInUseLine = true
 	}
 	return root
+}
+
+// helpCommand prints the help of another command.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "help [COMMAND]",
+		Hidden:            true,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return unknownCommand(cmd.Root(), rest[0])
+			}
+			return about.Help()
+		},
+	}
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	if near, ok := params.Nearest(name, names(root)); ok {
+		return usagef("unknown command %q; did you mean %q?", name, near)
+	}
+	return usagef("unknown command %q; there are %s", name, strings.Join(names(root), ", "))
 }
 
 // names lists the commands that a user may mean.

@@ -24,6 +24,7 @@ func TestUsageErrors(t *testing.T) {
 		{"no command", nil, "mgmt COMMAND"},
 		{"a command that does not exist", []string{"rnu"}, `mgmt: unknown command "rnu"; did you mean "run"?`},
 		{"a command unlike any", []string{"frobnicate"}, `mgmt: unknown command "frobnicate"; there are run, validate, graph, version, completion`},
+		{"help about a command that does not exist", []string{"help", "vaildate"}, `mgmt help: unknown command "vaildate"; did you mean "validate"?`},
 		{"a misspelt flag", []string{"run", "--flie", "x"}, "mgmt run: unknown flag --flie; did you mean --file?\nTry 'mgmt run --help'."},
 		{"a flag unlike any", []string{"run", "--xyzzy"}, "mgmt run: unknown flag --xyzzy\n"},
 		{"a short flag that does not exist", []string{"run", "-x"}, "mgmt run: unknown flag -x\n"},
@@ -93,6 +94,9 @@ func TestVersion(t *testing.T) {
 	out.expect(t, 0)
 	if !strings.HasPrefix(out.stdout, "mgmt v1.2.3\ngo1.") {
 		t.Errorf("got %s", out.stdout)
+	}
+	if flag := mgmt(t, "", "--version"); flag != out {
+		t.Errorf("mgmt --version says %+v, and mgmt version %+v", flag, out)
 	}
 	var unknown bytes.Buffer
 	if code := cli.Run(t.Context(), cli.Program{Out: &unknown, Err: &unknown}, []string{"version"}); code != 0 || !strings.HasPrefix(unknown.String(), "mgmt development") {
@@ -206,6 +210,14 @@ func TestPanicIsReportedWithoutItsStack(t *testing.T) {
 	var stderr bytes.Buffer
 	code := cli.Run(t.Context(), cli.Program{In: explosive{}, Out: &stderr, Err: &stderr}, []string{"validate", "-"})
 	output{code: code, stderr: stderr.String()}.expect(t, 70, "mgmt: internal error: the sky is falling; please report it\n")
+}
+
+func TestRunLeavesNothingRunning(t *testing.T) { // as goleak will see
+	graph := write(t, "graph.yaml", "graph: g\nresources:\n  exec:\n  - {name: a, cmd: sleep 100, meta: {poll: 1}}\n  - {name: b, cmd: \"false\"}\n")
+	picture := filepath.Join(filepath.Dir(graph), "graph.dot")
+	mgmt(t, "", "run", "--file", graph, "--max-runtime=0.2", "--events=json", "--graphviz", picture).expect(t, 1, "not converged within 200ms")
+	mgmt(t, "graph: g\n", "run", "--file", "-", "--converged-timeout=0").expect(t, 0)
+	mgmt(t, "graph: [\n", "run", "--file", "-", "--events=json").expect(t, 2)
 }
 
 type full struct{}

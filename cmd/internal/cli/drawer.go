@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/mgmtproject/mgmt/cmd/internal/console"
 	"github.com/mgmtproject/mgmt/pipeline"
 )
 
@@ -26,8 +27,9 @@ func newDrawer(path string, log *slog.Logger) *drawer {
 	go func() {
 		defer close(d.done)
 		for g := range d.newest {
-			if err := d.write(ctx, g); err != nil && ctx.Err() == nil {
-				log.Error("graph not drawn", "error", err)
+			err := safely(func() error { return d.write(ctx, g) })
+			if err != nil && ctx.Err() == nil {
+				log.Error("not drawn", "error", console.Describe(err))
 			}
 		}
 	}()

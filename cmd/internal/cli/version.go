@@ -17,11 +17,13 @@ the version of Go and the platform that it was built for.`,
 		Example:           "  mgmt version",
 		Args:              noArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(p.Out, "mgmt %s\n%s %s/%s\n", release(p.Version), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
-		},
+		RunE:              func(*cobra.Command, []string) error { return printVersion(p) },
 	}
+}
+
+func printVersion(p Program) error {
+	_, err := fmt.Fprintf(p.Out, "mgmt %s\n%s %s/%s\n", release(p.Version), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
 }
 
 func noArgs(_ *cobra.Command, args []string) error {
