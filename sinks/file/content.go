@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,8 +30,8 @@ const bufferSize = 64 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// nobody is an owner that no file has, for when it is not known.
-const nobody = math.MaxUint32
+// self claims a file to be ours when its owner is not known, for Place.Open.
+var self = uint32(os.Geteuid())
 
 // fragments is the content that is made of all files that paths name. A directory
 // stands for the regular files in it, in the order of their names, without those whose
@@ -193,7 +192,7 @@ func writeText(t *atomicfile.Temp, text string) error {
 // open opens the file that p takes its content from. It is a regular file: a pipe or
 // device that was put there since size looked is refused.
 func (p part) open() (int, error) {
-	fd, err := p.from.Open(0, p.follow, nobody)
+	fd, err := p.from.Open(0, p.follow, self)
 	if err != nil {
 		return -1, err
 	}

@@ -62,7 +62,8 @@ type Config struct {
 
 	// Fragments are absolute paths of files whose contents, one after the other, make
 	// up the content. A directory stands for the files in it in the order of their
-	// names, without subdirectories and without names that begin with a dot.
+	// names, without subdirectories and without names that begin with a dot. What a
+	// symbolic link in it leads to is read, but not watched.
 	Fragments []string `param:"fragments"`
 
 	// Owner is the name or number of the user who shall own the file. A number is
@@ -309,10 +310,12 @@ func (f *file) Keeps() []string {
 // since a name may come to stand for another number.
 func (f *file) Watches() []sources.Watch {
 	ws := []sources.Watch{inotify.Path(f.path)}
-	if f.want == wantNothing {
+	switch {
+	case f.want == wantNothing && f.slash && !f.force: // it may go once it is empty
+		return []sources.Watch{inotify.Tree(f.path)}
+	case f.want == wantNothing:
 		return ws
-	}
-	if f.recurse || f.purge {
+	case f.recurse || f.purge:
 		ws[0] = inotify.Tree(f.path)
 	}
 	if f.source != "" {

@@ -155,7 +155,7 @@ func TestConformance(t *testing.T) {
 		{
 			name:    "a link that shall not be",
 			params:  func(_, _ string) params { return params{"state": "absent"} },
-			disturb: func(d, f string) error { return link("/", f)() },
+			disturb: func(d, f string) error { return link("..", f)() },
 		},
 		{
 			name:    "an empty directory that shall not be",
@@ -167,7 +167,7 @@ func TestConformance(t *testing.T) {
 			params: func(_, f string) params {
 				return params{"path": f + "/", "state": "absent", "force": true, "durable": true}
 			},
-			disturb: func(_, f string) error { return do(write(f+"/a/b/c", "x"), link("/", f+"/a/link")) },
+			disturb: func(_, f string) error { return do(write(f+"/a/b/c", "x"), link("..", f+"/a/link")) },
 		},
 		{
 			name:    "a directory",
@@ -253,6 +253,20 @@ func TestConformance(t *testing.T) {
 			},
 		},
 		{
+			name:    "fragments of a directory behind a link",
+			params:  func(d, _ string) params { return params{"fragments": d + "/parts"} },
+			setup:   func(d, _ string) error { return do(write(d+"/real/one", "1\n"), link("real", d+"/parts")) },
+			disturb: func(d, _ string) error { return appendTo(d+"/real/one", "more\n") },
+		},
+		{
+			name:   "a copied tree behind a link",
+			params: func(d, f string) params { return params{"path": f + "/", "source": d + "/link", "recurse": true} },
+			setup: func(d, _ string) error {
+				return do(func() error { return sampleTree(d + "/tree") }, link("tree", d+"/link"))
+			},
+			disturb: func(d, _ string) error { return appendTo(d+"/tree/sub/deep/file", "more") },
+		},
+		{
 			name:    "a copied tree in which a file is changed",
 			params:  func(d, f string) params { return params{"path": f + "/", "source": d + "/tree/", "recurse": true} },
 			setup:   func(d, _ string) error { return sampleTree(d + "/tree") },
@@ -271,7 +285,7 @@ func TestConformance(t *testing.T) {
 			},
 			setup: func(d, _ string) error { return sampleTree(d + "/tree") },
 			disturb: func(_, f string) error {
-				return do(remove(f+"/sub"), write(f+"/sub", "no directory"), remove(f+"/link"), mkdir(f+"/link"), remove(f+"/top"), link("/", f+"/top"))
+				return do(remove(f+"/sub"), write(f+"/sub", "no directory"), remove(f+"/link"), mkdir(f+"/link"), remove(f+"/top"), link("..", f+"/top"))
 			},
 		},
 		{
@@ -285,7 +299,7 @@ func TestConformance(t *testing.T) {
 		{
 			name:    "a purged directory",
 			params:  func(_, f string) params { return params{"path": f + "/", "state": "exists", "purge": true} },
-			disturb: func(_, f string) error { return do(write(f+"/a/b", "x"), link("/", f+"/link")) },
+			disturb: func(_, f string) error { return do(write(f+"/a/b", "x"), link("..", f+"/link")) },
 		},
 		{
 			name: "modes of a whole tree",

@@ -132,6 +132,19 @@ func TestBackToBack(t *testing.T) {
 	expect(t, d, "present")
 }
 
+// TestAbsentOnceEmpty has a directory go that could not go before.
+func TestAbsentOnceEmpty(t *testing.T) {
+	d := t.TempDir()
+	setup(t, write(d+"/p/a", ""), write(d+"/p/b", ""))
+	r := sinktest.Build(t, file.Spec, d+"/p/", params{"state": "absent"})
+	k := keep(t, r)
+	defer k.stop()
+	setup(t, remove(d+"/p/a"), remove(d+"/p/b"))
+	k.settle()
+	idle(t, "after it was emptied", r)
+	expect(t, d)
+}
+
 // TestStorm has several writers fight a file, a link, an absence and a directory with
 // all that they can think of, and looks at the end of each round.
 func TestStorm(t *testing.T) {
@@ -152,7 +165,7 @@ func TestStorm(t *testing.T) {
 		func(path string) error { return os.Remove(path) },
 		func(path string) error { return os.Chmod(path, 0o600) },
 		func(path string) error { return os.Mkdir(path, 0o755) },
-		func(path string) error { return os.Symlink("/nowhere", path) },
+		func(path string) error { return os.Symlink("nowhere", path) },
 		func(path string) error { return os.Rename(path, path+".old") },
 		func(path string) error {
 			return do(write(path+".new", "blah"), func() error { return os.Rename(path+".new", path) })

@@ -148,7 +148,7 @@ func (c *check) enter(p atomicfile.Place, found *unix.Stat_t, perm uint32, visit
 	case !c.apply && (found == nil || found.Mode&unix.S_IFMT != unix.S_IFDIR):
 		return visit(missing, nil)
 	}
-	owner := uint32(nobody)
+	owner := self
 	if found != nil {
 		owner = found.Uid
 	}

@@ -75,8 +75,8 @@ func (p Place) Stat(st *unix.Stat_t) (bool, error) {
 
 // Open opens p for reading and returns a descriptor for the caller to close. Flags are
 // added to O_RDONLY, O_NONBLOCK, which keeps a named pipe from blocking, and O_CLOEXEC.
-// A link is refused with ELOOP unless follow is set. The access time stays as it is
-// where owner, the file's, permits that.
+// A link is refused with ELOOP unless follow is set. The access time stays as it is if
+// we may ask for that; owner, the file's, spares an attempt that would fail.
 func (p Place) Open(flags int, follow bool, owner uint32) (int, error) {
 	flags |= unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC
 	if !follow {
