@@ -1,5 +1,5 @@
-// Package graphfile observes the text of a graph file, so that a saved file is an event
-// like any other.
+// Package graphfile observes the text of a graph file: at once, and whenever it has
+// become another one.
 package graphfile
 
 import (
@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/reactivex/rxgo/v2"
@@ -19,98 +19,112 @@ import (
 	"github.com/mgmtproject/mgmt/streams"
 )
 
-// settle is how long a file must be quiet before it is read again: an editor truncates,
-// writes and renames, and half a file is worth nothing.
-const settle = 20 * time.Millisecond
+// quiet is how long nothing must have happened to the file before it is read: many
+// editors truncate a file and then write it.
+const quiet = 20 * time.Millisecond
 
-// Text is one version of a graph file.
+// Text is what was read.
 type Text struct {
-	// Name is the file's name, as it was given: problems show it.
+	// Name is the file as it was given to Observe or Read, for error messages.
 	Name string
 
-	// Data is the whole content, if Err is nil.
+	// Data is the content. The receiver must not change it.
 	Data []byte
 
-	// Err says why the file could not be read.
+	// Err says why the file could not be read; Data is nil then. It is an *fs.PathError
+	// from Observe. It does not end the stream: the file may come back.
 	Err error
 }
 
-// Watcher is what inotify.Source offers beside the events of the engine.
+// A Watcher watches beside the events of an engine, as *inotify.Source does. Its first
+// event says that the watch is in place.
 type Watcher interface {
 	Observe(w sources.Watch) streams.Observable[sources.Event]
 }
 
-// Observe emits the content of the file at path at once, and again when a save has
-// changed it. A touch, or a save of the same bytes, emits nothing. A file that can't be
-// read is emitted once as an error; when it is back with what it held before, that is no
-// news either.
-func Observe(path string, files Watcher) streams.Observable[Text] {
-	return streams.New(func(ctx context.Context, emit func(Text) bool) error {
-		watched := path
-		if path != "" {
-			if abs, err := filepath.Abs(path); err == nil {
-				watched = abs
-			}
+// Observe emits the content of the file at once, and again whenever it has become
+// different and the file has been left alone for 20 ms. A file that can't be read is
+// emitted once, as an error; when it comes back, it is emitted if it differs from what
+// was read last. Observe ends with its subscription, or if path can't be watched.
+func Observe(path string, watcher Watcher) streams.Observable[Text] {
+	texts := streams.Map(moments(watcher.Observe(inotify.Path(path))), func(struct{}) Text {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return Text{Name: path, Err: err}
 		}
-		read := func(sources.Event) Text { return readFile(path) }
-		saves := operators.Debounce(files.Observe(inotify.Path(watched)), settle)
-		texts := streams.New(func(ctx context.Context, emit func(Text) bool) error {
-			// What is saved from here on is seen by the watch, whose first event says
-			// that it is in place.
-			if !emit(readFile(path)) {
-				return nil
-			}
-			return streams.Map(saves, read).Subscribe(ctx, emit)
-		})
-		distinct := streams.Via[Text, Text](texts, 0, func(o rxgo.Observable, _ rxgo.Option) rxgo.Observable {
-			return o.DistinctUntilChanged(func(_ context.Context, v any) (any, error) { return fingerprint(v.(Text)), nil })
-		})
-		var good any
-		return distinct.Subscribe(ctx, func(t Text) bool {
-			if t.Err == nil {
-				f := fingerprint(t)
-				if f == good {
-					return true
+		return Text{Name: path, Data: data}
+	})
+	return distinct(texts)
+}
+
+// moments are the times to read the file: the first event, and each time no further
+// one has followed for a while.
+func moments(events streams.Observable[sources.Event]) streams.Observable[struct{}] {
+	return streams.New(func(ctx context.Context, emit func(struct{}) bool) error {
+		now, started := struct{}{}, false
+		changes := streams.New(func(ctx context.Context, change func(struct{}) bool) error {
+			return events.Subscribe(ctx, func(sources.Event) bool {
+				if !started {
+					started = true
+					return emit(now) // nobody else emits before there has been a change
 				}
-				good = f
+				return change(now)
+			})
+		})
+		return operators.Debounce(changes, quiet).Subscribe(ctx, emit)
+	})
+}
+
+// distinct drops a text that says the same as the one before, and one that is what was
+// read last before an error.
+func distinct(texts streams.Observable[Text]) streams.Observable[Text] {
+	return streams.Via[Text, Text](texts, 0, func(o rxgo.Observable, _ rxgo.Option) rxgo.Observable {
+		var last any               // what came last
+		var good [sha256.Size]byte // the content that was read last
+		var read bool              // there is one
+		return o.DistinctUntilChanged(func(_ context.Context, item any) (any, error) {
+			text := item.(Text)
+			if text.Err != nil {
+				last = text.Err.Error()
+				return last, nil
 			}
-			return emit(t)
+			if sum := sha256.Sum256(text.Data); !read || sum != good {
+				good, read, last = sum, true, sum
+			}
+			return last, nil
 		})
 	})
 }
 
-// fingerprint is comparable, and the same for texts that say the same.
-func fingerprint(t Text) any {
-	if t.Err != nil {
-		return t.Err.Error()
-	}
-	return sha256.Sum256(t.Data)
-}
-
-func readFile(path string) Text {
-	data, err := os.ReadFile(path)
-	return Text{Name: path, Data: data, Err: err}
-}
-
-// Read emits what r holds, once it has ended, under the given name. It then stays
-// subscribed, since the graph stays in force. A cancel does not interrupt a Read of r.
+// Read emits what r holds, once it has all been read, and then stays silent until its
+// subscription is cancelled. It reads r once, on the first subscription, and emits the
+// same to every other. A read that waits for input ends at a cancel if r has read
+// deadlines; otherwise a goroutine stays behind until r returns.
 func Read(r io.Reader, name string) streams.Observable[Text] {
+	var once sync.Once
+	var text Text
+	done := make(chan struct{})
+	start := func() {
+		defer close(done)
+		data, err := io.ReadAll(r)
+		if err != nil {
+			text = Text{Name: name, Err: fmt.Errorf("reading %s: %w", name, err)}
+			return
+		}
+		text = Text{Name: name, Data: data}
+	}
 	return streams.New(func(ctx context.Context, emit func(Text) bool) error {
-		text := make(chan Text, 1)
-		go func() {
-			data, err := io.ReadAll(r)
-			if err != nil {
-				err = fmt.Errorf("reading %s: %w", name, err)
-			}
-			text <- Text{Name: name, Data: data, Err: err}
-		}()
+		once.Do(func() { go start() })
 		select {
-		case t := <-text:
-			if !emit(t) {
-				return nil
-			}
-			<-ctx.Done()
+		case <-done:
 		case <-ctx.Done():
+			if d, ok := r.(interface{ SetReadDeadline(time.Time) error }); ok && d.SetReadDeadline(time.Unix(1, 0)) == nil {
+				<-done
+			}
+			return context.Cause(ctx)
+		}
+		if emit(text) {
+			<-ctx.Done()
 		}
 		return context.Cause(ctx)
 	})

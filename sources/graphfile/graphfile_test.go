@@ -3,17 +3,20 @@ package graphfile_test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/sources/graphfile"
 	"github.com/mgmtproject/mgmt/sources/inotify"
 	"github.com/mgmtproject/mgmt/streams"
@@ -21,36 +24,42 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// observed collects what is emitted.
-type observed struct {
-	t     *testing.T
-	texts chan graphfile.Text
-}
+// bell is a Watcher that rings when told.
+type bell chan sources.Event
 
-func observe(t *testing.T, o streams.Observable[graphfile.Text]) *observed {
-	ctx, cancel := context.WithCancel(t.Context())
-	obs := &observed{t: t, texts: make(chan graphfile.Text, 100)}
-	done := make(chan error, 1)
-	go func() { done <- o.Subscribe(ctx, func(x graphfile.Text) bool { obs.texts <- x; return true }) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("ended with %v", err)
+func (b bell) Observe(sources.Watch) streams.Observable[sources.Event] {
+	return streams.New(func(ctx context.Context, emit func(sources.Event) bool) error {
+		if !emit(sources.Event{What: "watching"}) {
+			return nil
 		}
+		return streams.FromChan(b).Subscribe(ctx, emit)
 	})
-	return obs
 }
 
-func (o *observed) expect(want string) {
-	o.t.Helper()
-	select {
-	case got := <-o.texts:
-		if got.Err != nil || string(got.Data) != want {
-			o.t.Fatalf("got %q, %v; want %q", got.Data, got.Err, want)
-		}
-	case <-time.After(5 * time.Second):
-		o.t.Fatalf("nothing came, want %q", want)
+// listen collects texts until stop, which returns how it ended.
+func listen(o streams.Observable[graphfile.Text]) (got func() []string, stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var mu sync.Mutex
+	var texts []string
+	ended := make(chan error, 1)
+	go func() {
+		ended <- o.Subscribe(ctx, func(text graphfile.Text) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if text.Err != nil {
+				texts = append(texts, "error")
+			} else {
+				texts = append(texts, string(text.Data))
+			}
+			return true
+		})
+	}()
+	got = func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return append([]string{}, texts...)
 	}
+	return got, func() error { cancel(); return <-ended }
 }
 
 func write(t *testing.T, path, text string) {
@@ -60,109 +69,194 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-func TestObserve(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "graph.yaml")
+func TestObserveReadsWhenTheFileIsQuiet(t *testing.T) {
+	type step struct {
+		do   string // "write TEXT", "remove", "touch"
+		wait time.Duration
+	}
+	const long, short = 50 * time.Millisecond, 10 * time.Millisecond
+	tests := []struct {
+		name  string
+		steps []step
+		want  string
+	}{
+		{"it emits at once", nil, "old"},
+		{"a change is emitted", []step{{"write new", long}}, "old|new"},
+		{"touch is not", []step{{"touch", long}, {"touch", long}}, "old"},
+		{"the same bytes are not", []step{{"write old", long}, {"write old", long}}, "old"},
+		{"a truncation before the write is not", []step{{"write ", short}, {"write ne", short}, {"write new", long}}, "old|new"},
+		{"two saves apart are two", []step{{"write one", long}, {"write two", long}}, "old|one|two"},
+		{"there and back at once is nothing", []step{{"write new", short}, {"write old", long}}, "old"},
+		{"there and back apart is both", []step{{"write new", long}, {"write old", long}}, "old|new|old"},
+		{"an empty file is a text", []step{{"write ", long}}, "old|"},
+		{"a file that vanishes is an error, once", []step{{"remove", long}, {"touch", long}}, "old|error"},
+		{"a file that comes back as it was is silent", []step{{"remove", long}, {"write old", long}, {"write new", long}}, "old|error|new"},
+		{"a file that comes back different is emitted", []step{{"remove", long}, {"write new", long}, {"write old", long}}, "old|error|new|old"},
+		{"a file that vanishes during a save is no error", []step{{"remove", short}, {"write new", long}}, "old|new"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "graph.yaml")
+			write(t, path, "old")
+			synctest.Test(t, func(t *testing.T) {
+				events := make(bell)
+				got, stop := listen(graphfile.Observe(path, events))
+				synctest.Wait()
+				for _, s := range tt.steps {
+					what, text, _ := strings.Cut(s.do, " ")
+					switch what {
+					case "write":
+						write(t, path, text)
+					case "remove":
+						if err := os.Remove(path); err != nil {
+							t.Fatal(err)
+						}
+					}
+					events <- sources.Event{What: what}
+					time.Sleep(s.wait)
+					synctest.Wait()
+				}
+				if got := strings.Join(got(), "|"); got != tt.want {
+					t.Errorf("got %q, want %q", got, tt.want)
+				}
+				if err := stop(); !errors.Is(err, context.Canceled) {
+					t.Errorf("it ended with %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestObserveARealFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "conf", "graph.yaml")
+	src := inotify.New(inotify.Options{})
+	texts := make(chan graphfile.Text, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = graphfile.Observe(path, src).Subscribe(ctx, func(text graphfile.Text) bool { texts <- text; return true })
+	})
+	next := func() graphfile.Text {
+		t.Helper()
+		select {
+		case text := <-texts:
+			if text.Name != path {
+				t.Errorf("got the name %q", text.Name)
+			}
+			return text
+		case <-time.After(20 * time.Second):
+			t.Fatal("waited in vain for a text")
+			panic("unreachable")
+		}
+	}
+	want := func(data string) {
+		t.Helper()
+		if got := next(); got.Err != nil || string(got.Data) != data {
+			t.Fatalf("got %q, %v; want %q", got.Data, got.Err, data)
+		}
+	}
+	if got := next(); !errors.Is(got.Err, fs.ErrNotExist) {
+		t.Fatalf("a missing file: got %q, %v", got.Data, got.Err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	write(t, path, "one")
-	o := observe(t, graphfile.Observe(path, inotify.New(inotify.Options{})))
-	o.expect("one")
-
+	want("one")
 	write(t, path, "two")
-	o.expect("two")
-
-	// None of these is news: what comes next is the save after them.
-	now := time.Now()
-	if err := os.Chtimes(path, now, now); err != nil {
+	want("two")
+	write(t, path+"~", "three")
+	if err := os.Rename(path+"~", path); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(100 * time.Millisecond)
-	write(t, path, "two")
-	time.Sleep(100 * time.Millisecond)
-	write(t, path+".swp", "three, by rename")
-	if err := os.Rename(path+".swp", path); err != nil {
+	want("three")
+	if err := os.RemoveAll(filepath.Dir(path)); err != nil {
 		t.Fatal(err)
 	}
-	o.expect("three, by rename")
-
+	if got := next(); !errors.Is(got.Err, fs.ErrNotExist) {
+		t.Fatalf("a removed directory: got %q, %v", got.Data, got.Err)
+	}
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := next(); got.Err == nil {
+		t.Fatalf("a directory: got %q", got.Data)
+	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case got := <-o.texts:
-		if !errors.Is(got.Err, fs.ErrNotExist) {
-			t.Fatalf("got %q, %v for a file that is gone", got.Data, got.Err)
-		}
-	case <-time.After(5 * time.Second):
-		t.Fatal("nothing came for a file that is gone")
-	}
-	write(t, path, "three, by rename")
-	time.Sleep(100 * time.Millisecond)
 	write(t, path, "four")
-	o.expect("four")
-}
-
-func TestObserveSeesTheLastOfManySaves(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "graph.yaml")
-	write(t, path, "0")
-	o := observe(t, graphfile.Observe(path, inotify.New(inotify.Options{})))
-	o.expect("0")
-	for i := range 200 {
-		write(t, path, fmt.Sprint(i))
-	}
-	for {
-		select {
-		case got := <-o.texts:
-			if string(got.Data) == "199" {
-				return
-			}
-		case <-time.After(5 * time.Second):
-			t.Fatal("the last save was not seen")
+	for got := next(); string(got.Data) != "four"; got = next() {
+		if !errors.Is(got.Err, fs.ErrNotExist) {
+			t.Fatalf("got %q, %v", got.Data, got.Err)
 		}
 	}
+	cancel()
+	wg.Wait()
 }
 
-func TestObserveReportsAFileThatIsNotThere(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "later", "graph.yaml")
-	o := observe(t, graphfile.Observe(path, inotify.New(inotify.Options{})))
-	if got := <-o.texts; !errors.Is(got.Err, fs.ErrNotExist) {
-		t.Fatalf("got %q, %v", got.Data, got.Err)
+func TestObserveRefusesWhatCannotBeWatched(t *testing.T) {
+	err := graphfile.Observe("", inotify.New(inotify.Options{})).Subscribe(t.Context(), func(graphfile.Text) bool { return true })
+	if err == nil || !strings.Contains(err.Error(), "not absolute") {
+		t.Errorf("got %v", err)
 	}
-	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
+}
+
+func TestObserveEndsWhenItsReaderSaysSo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "graph.yaml")
+	write(t, path, "x")
+	for text, err := range graphfile.Observe(path, inotify.New(inotify.Options{})).Seq(t.Context()) {
+		if err != nil || string(text.Data) != "x" {
+			t.Errorf("got %q, %v", text.Data, err)
+		}
+		break
 	}
-	write(t, path, "there")
-	o.expect("there")
 }
 
 func TestRead(t *testing.T) {
-	observe(t, graphfile.Read(strings.NewReader("graph: g"), "standard input")).expect("graph: g")
-
-	o := observe(t, graphfile.Read(iotest.ErrReader(errors.New("it hangs up")), "standard input"))
-	if got := <-o.texts; got.Err == nil || got.Err.Error() != "reading standard input: it hangs up" {
-		t.Errorf("got %v", got.Err)
-	}
-}
-
-func ExampleObserve() {
-	dir, err := os.MkdirTemp("", "")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "graph.yaml")
-	if err := os.WriteFile(path, []byte("graph: first\n"), 0o644); err != nil {
-		panic(err)
-	}
-
-	for text := range graphfile.Observe(path, inotify.New(inotify.Options{})).Seq(context.Background()) {
-		fmt.Print(string(text.Data))
-		if string(text.Data) == "graph: second\n" {
+	t.Run("emits once and stays silent", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			o := graphfile.Read(strings.NewReader("graph: x"), "standard input")
+			for range 2 {
+				got, stop := listen(o)
+				time.Sleep(time.Hour)
+				if got := got(); len(got) != 1 || got[0] != "graph: x" {
+					t.Errorf("got %q", got)
+				}
+				if err := stop(); !errors.Is(err, context.Canceled) {
+					t.Errorf("it ended with %v", err)
+				}
+			}
+		})
+	})
+	t.Run("emits a failure as a value", func(t *testing.T) {
+		broken := errors.New("broken")
+		for text, err := range graphfile.Read(iotest.ErrReader(broken), "standard input").Seq(t.Context()) {
+			if err != nil || !errors.Is(text.Err, broken) || text.Err.Error() != "reading standard input: broken" || text.Data != nil {
+				t.Errorf("got %+v, %v", text, err)
+			}
 			break
 		}
-		if err := os.WriteFile(path, []byte("graph: second\n"), 0o644); err != nil {
-			panic(err)
+	})
+	t.Run("a cancel interrupts a pipe that waits", func(t *testing.T) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	// Output:
-	// graph: first
-	// graph: second
+		defer r.Close()
+		defer w.Close()
+		_, stop := listen(graphfile.Read(r, "pipe"))
+		if err := stop(); !errors.Is(err, context.Canceled) {
+			t.Errorf("it ended with %v", err)
+		}
+	})
+	t.Run("a cancel leaves a reader behind that can't be interrupted", func(t *testing.T) {
+		r, w := io.Pipe()
+		_, stop := listen(graphfile.Read(r, "pipe"))
+		if err := stop(); !errors.Is(err, context.Canceled) {
+			t.Errorf("it ended with %v", err)
+		}
+		_ = w.Close() // and lets it end
+	})
 }
