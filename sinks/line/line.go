@@ -99,8 +99,6 @@ var (
 // file meanwhile.
 const attempts = 10
 
-var errMoved = errors.New("it keeps changing")
-
 // CheckApply implements sinks.Resource.
 func (l *line) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error) {
 	if ctx.Err() != nil {
@@ -147,38 +145,22 @@ func (l *line) edit(ctx context.Context) (bool, error) {
 	mu := &editing[maphash.String(seed, l.path)%uint64(len(editing))]
 	mu.Lock()
 	defer mu.Unlock()
+	p := atomicfile.At(l.path)
 	for range attempts {
 		found, text, err := l.read()
 		if err != nil || l.right(text) {
 			return false, err
 		}
-		if err = l.replace(ctx, found, l.edited(text)); !errors.Is(err, errMoved) {
+		o := atomicfile.Options{Meta: atomicfile.Keep, Found: found, Only: true, Parents: found == nil}
+		err = atomicfile.Replace(ctx, p, o, func(t *atomicfile.Temp) error {
+			_, err := t.Write(l.edited(text))
+			return err
+		})
+		if !errors.Is(err, atomicfile.ErrChanged) {
 			return err == nil, err
 		}
 	}
-	return false, fmt.Errorf("%s: %w", l.path, errMoved)
-}
-
-// replace puts text into the file, unless it is not the one any more that found
-// describes: what somebody else has written since must not be lost.
-func (l *line) replace(ctx context.Context, found *unix.Stat_t, text []byte) error {
-	p := atomicfile.At(l.path)
-	o := atomicfile.Options{Meta: atomicfile.Keep, Found: found, Parents: found == nil}
-	return atomicfile.Replace(ctx, p, o, func(t *atomicfile.Temp) error {
-		if _, err := t.Write(text); err != nil {
-			return err
-		}
-		var now unix.Stat_t
-		there, err := p.Stat(&now)
-		switch {
-		case err != nil:
-			return err
-		case there != (found != nil),
-			there && (now.Ino != found.Ino || now.Size != found.Size || now.Mtim != found.Mtim || now.Ctim != found.Ctim):
-			return errMoved
-		}
-		return nil
-	})
+	return false, fmt.Errorf("editing %s %d times over: %w", l.path, attempts, atomicfile.ErrChanged)
 }
 
 // read returns the text of the file, and its description; nil if there is none.

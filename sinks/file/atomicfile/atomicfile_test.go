@@ -320,6 +320,85 @@ func TestTwoWriters(t *testing.T) {
 	expect(t, path, "outer")
 }
 
+func TestOnly(t *testing.T) {
+	tests := []struct {
+		name   string
+		before string // of the file when it was read; empty for none
+		other  func(path string) error
+		want   string
+	}{
+		{"nobody else", "old", func(string) error { return nil }, "new"},
+		{"nobody else where nothing is", "", func(string) error { return nil }, "new"},
+		{"somebody writes", "old", func(path string) error { return os.WriteFile(path, []byte("other"), 0o644) }, "other"},
+		{"somebody replaces", "old", func(path string) error {
+			return errors.Join(os.WriteFile(path+".x", []byte("OLD"), 0o644), os.Rename(path+".x", path))
+		}, "OLD"},
+		{"somebody changes the mode", "old", func(path string) error { return os.Chmod(path, 0o600) }, "old"},
+		{"somebody removes", "old", os.Remove, ""},
+		{"somebody creates", "", func(path string) error { return os.WriteFile(path, []byte("other"), 0o644) }, "other"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "f")
+			o := atomicfile.Options{Meta: atomicfile.Keep, Only: true}
+			if tt.before != "" {
+				write(t, path, tt.before, 0o644)
+				o.Found = stat(t, path)
+			}
+			err := atomicfile.Replace(t.Context(), atomicfile.At(path), o, func(temp *atomicfile.Temp) error {
+				if err := tt.other(path); err != nil {
+					t.Fatal(err)
+				}
+				return text("new")(temp)
+			})
+			if tt.want == "new" != (err == nil) || err != nil && !errors.Is(err, atomicfile.ErrChanged) {
+				t.Errorf("got %v", err)
+			}
+			if got, _ := os.ReadFile(path); string(got) != tt.want {
+				t.Errorf("it holds %q, want %q", got, tt.want)
+			}
+			if temps, _ := filepath.Glob(filepath.Dir(path) + "/.mgmt-*"); len(temps) > 0 {
+				t.Errorf("left behind: %v", temps)
+			}
+		})
+	}
+}
+
+// TestCounter has writers add to a number in a file, each to what it has read. Lost
+// edits would show in the sum, and on another process as well.
+func TestCounter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	const writers, each = 4, 100
+	var running sync.WaitGroup
+	for range writers {
+		running.Go(func() {
+			for n := 0; n < each; {
+				o := atomicfile.Options{Meta: atomicfile.Keep, Only: true}
+				var st unix.Stat_t
+				if there, err := atomicfile.At(path).Stat(&st); err != nil {
+					t.Error(err)
+				} else if there {
+					o.Found = &st
+				}
+				got, err := os.ReadFile(path)
+				if o.Found == nil && err == nil {
+					continue // it came into being in between
+				}
+				err = atomicfile.Replace(t.Context(), atomicfile.At(path), o, text(string(got)+"+"))
+				switch {
+				case err == nil:
+					n++
+				case !errors.Is(err, atomicfile.ErrChanged):
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+	expect(t, path, strings.Repeat("+", writers*each))
+}
+
 // TestManyWriters has them come upon each other's temporary files in every state.
 func TestManyWriters(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")

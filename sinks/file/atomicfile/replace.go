@@ -31,6 +31,13 @@ type Options struct {
 	// lists, labels, capabilities.
 	Found *unix.Stat_t
 
+	// Only has Replace fail with ErrChanged if the file is not the one any more that
+	// Found describes, or, without Found, if there is one. So an edit does not undo one
+	// that somebody else has made since the file was read, except by writing into the
+	// old file later than the rename. Without support by the filesystem (NFS, FAT) the
+	// other edit may also fall into the instant before the rename.
+	Only bool
+
 	// Perm is the mode, less the umask, of a file where none was. 0 stands for 0666.
 	Perm uint32
 
@@ -41,6 +48,9 @@ type Options struct {
 	// mode 0755 less the umask. It needs a Place with an absolute path.
 	Parents bool
 }
+
+// ErrChanged says that somebody else was quicker.
+var ErrChanged = errors.New("the file has changed meanwhile")
 
 // Replace puts a file at p whose content fill writes. The file is written under a
 // temporary name in the same directory and renamed when it is complete: until then, and
@@ -114,7 +124,11 @@ func replace(ctx context.Context, p Place, o Options, fill func(*Temp) error) er
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := t.rename(); err != nil {
+	put := t.rename
+	if o.Only {
+		put = func() error { return t.exchange(o.Found) }
+	}
+	if err := put(); err != nil {
 		return err
 	}
 	if o.Durable {
@@ -272,6 +286,72 @@ func (t *Temp) rename() error {
 	}
 	t.name = ""
 	return nil
+}
+
+// exchange puts the file in place of the one that found describes, and of no other: the
+// two swap their names, so that what has been replaced can be looked at and, if need
+// be, put back.
+func (t *Temp) exchange(found *unix.Stat_t) error {
+	p := t.to
+	if found == nil {
+		switch err := unix.Renameat2(p.Dir, t.name, p.Dir, p.Name, unix.RENAME_NOREPLACE); {
+		case err == nil:
+			t.name = ""
+			return nil
+		case errors.Is(err, unix.EEXIST):
+			return ErrChanged
+		case !unsupported(err):
+			return renameError(p, err)
+		}
+		return t.renameIf(nil)
+	}
+	// The old file gets the temporary name for a moment, so it needs the lock as well.
+	if fd, err := p.Open(0, false, found.Uid); err == nil {
+		defer Close(fd)
+		_ = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) // somebody else's lock does as well
+	}
+	swap := func() error { return unix.Renameat2(p.Dir, t.name, p.Dir, p.Name, unix.RENAME_EXCHANGE) }
+	switch err := swap(); {
+	case err == nil:
+	case errors.Is(err, unix.ENOENT):
+		return ErrChanged
+	case unsupported(err):
+		return t.renameIf(found)
+	default:
+		return renameError(p, err)
+	}
+	var old unix.Stat_t
+	if there, err := p.sibling(t.name).Stat(&old); err != nil || there && !same(found, &old) {
+		if err := swap(); err != nil {
+			return renameError(p, err)
+		}
+		return ErrChanged
+	}
+	return nil // close removes the old file
+}
+
+// unsupported reports whether the system or filesystem knows no kinds of rename.
+func unsupported(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
+// renameIf is exchange where the filesystem can't do it: it looks, and then renames.
+func (t *Temp) renameIf(found *unix.Stat_t) error {
+	var now unix.Stat_t
+	switch there, err := t.to.Stat(&now); {
+	case err != nil:
+		return err
+	case there != (found != nil) || there && !same(found, &now):
+		return ErrChanged
+	}
+	return t.rename()
+}
+
+// same reports whether both describe the same file with the same content. A rename
+// changes the time of the last change of status, so that one is left out.
+func same(a, b *unix.Stat_t) bool {
+	return a.Ino == b.Ino && a.Dev == b.Dev && a.Size == b.Size && a.Mtim == b.Mtim &&
+		a.Mode == b.Mode && a.Uid == b.Uid && a.Gid == b.Gid
 }
 
 func renameError(p Place, err error) error {
