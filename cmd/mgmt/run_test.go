@@ -180,7 +180,7 @@ resources:
   - {name: DIR/tree/, state: exists, recurse: true, purge: true}
   - {name: DIR/link, symlink: wrong}
   line:
-  - {name: l, file: DIR/wrong, state: exists, content: "four"}
+  - {name: l, file: DIR/lines, state: exists, content: "four"}
   exec:
   - {name: x, cmd: "touch DIR/touched"}
   - {name: guarded, cmd: "touch DIR/touched", creates: DIR/touched}
@@ -196,7 +196,7 @@ edges:
 func disturbed(t *testing.T, text string) *scene {
 	t.Helper()
 	s := newScene(t, text)
-	for name, text := range map[string]string{"wrong": "one\ntwo\nthree\n", "unwanted": "x\n"} {
+	for name, text := range map[string]string{"wrong": "one\ntwo\nthree\n", "unwanted": "x\n", "lines": "three\n"} {
 		if err := os.WriteFile(s.host(name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +208,7 @@ func disturbed(t *testing.T, text string) *scene {
 }
 
 func TestNoopShowsTheDifferenceAndChangesNothing(t *testing.T) {
-	s := disturbed(t, strings.Replace(manyKinds, "  line:\n  - {name: l, file: DIR/wrong, state: exists, content: \"four\"}\n", "", 1))
+	s := disturbed(t, manyKinds)
 	before := fingerprint(t, s.host(""))
 	code, _, stderr := inProcess(t, "", "run", "--file", s.file, "--converged-timeout=0", "--noop")
 	if code != 0 {
@@ -220,6 +220,7 @@ func TestNoopShowsTheDifferenceAndChangesNothing(t *testing.T) {
 	for _, want := range []string{
 		"would change  file[" + s.host("new") + "]",
 		"would change  file[" + s.host("unwanted") + "]",
+		"would change  line[l]",
 		"would change  exec[x]",
 		"\n one\n-two\n+TWO\n three\n",
 	} {
@@ -243,7 +244,7 @@ func TestNoopUnderATracer(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("needs the program strace")
 	}
-	s := disturbed(t, strings.Replace(manyKinds, "  line:\n  - {name: l, file: DIR/wrong, state: exists, content: \"four\"}\n", "", 1))
+	s := disturbed(t, manyKinds)
 	trace := filepath.Join(s.dir, "trace")
 	p := command(t, "run", "--file", s.file, "--converged-timeout=0", "--noop")
 	p.cmd.Args = append([]string{"strace", "-f", "-qq", "-y", "-e", "trace=" + changing, "-o", trace}, append([]string{os.Args[0]}, p.cmd.Args[1:]...)...)
@@ -285,10 +286,10 @@ edges:
 - exec[a] -> exec[b]
 - exec[c] -> exec[d]
 `)
-		p := start(t, "run", "--file", s.file, "--max-runtime=0.5", "--converged-timeout=0")
+		p := start(t, "run", "--file", s.file, "--max-runtime=1", "--converged-timeout=0")
 		p.exits(1, 5*time.Second)
 		for _, want := range []string{
-			"mgmt run: not converged within 500ms (--max-runtime); still running: exec[a]; not begun: exec[b]",
+			"mgmt run: not converged within 1s (--max-runtime); still running: exec[a]; not begun: exec[b]",
 			"\nexec[c]: ",
 		} {
 			if !strings.Contains(p.stderr.String(), want) {
@@ -298,14 +299,14 @@ edges:
 	})
 	t.Run("is all right when all has converged", func(t *testing.T) {
 		s := newScene(t, twoFiles)
-		code, _, stderr := inProcess(t, "", "run", "--file", s.file, "--max-runtime=0.5")
+		code, _, stderr := inProcess(t, "", "run", "--file", s.file, "--max-runtime=1")
 		if code != 0 {
 			t.Errorf("exit status %d:\n%s", code, stderr)
 		}
 	})
 	t.Run("is a failure if resources have failed", func(t *testing.T) {
 		s := newScene(t, "graph: g\nresources:\n  exec:\n  - {name: x, cmd: \"false\"}\n")
-		code, _, stderr := inProcess(t, "", "run", "--file", s.file, "--max-runtime=0.5")
+		code, _, stderr := inProcess(t, "", "run", "--file", s.file, "--max-runtime=1")
 		if code != 1 || strings.Contains(stderr, "not converged") || !strings.Contains(stderr, "\nexec[x]: ") {
 			t.Errorf("exit status %d:\n%s", code, stderr)
 		}
@@ -444,19 +445,29 @@ func TestEventStream(t *testing.T) {
 }
 
 func TestMaxParallel(t *testing.T) {
-	s := newScene(t, "graph: g\nresources:\n  exec:\n  - {name: a, cmd: sleep 0.3}\n  - {name: b, cmd: sleep 0.3}\n  - {name: c, cmd: sleep 0.3}\n")
-	took := func(args ...string) time.Duration {
-		began := time.Now()
-		if code, _, stderr := inProcess(t, "", append([]string{"run", "--file", s.file, "--converged-timeout=0"}, args...)...); code != 0 {
+	s := newScene(t, "graph: g\nresources:\n  exec:\n  - {name: a, cmd: sleep 0.5}\n  - {name: b, cmd: sleep 0.5}\n  - {name: c, cmd: sleep 0.5}\n")
+	atOnce := func(args ...string) int {
+		code, stdout, stderr := inProcess(t, "", append([]string{"run", "--file", s.file, "--converged-timeout=0", "--events=json"}, args...)...)
+		if code != 0 {
 			t.Fatal(code, stderr)
 		}
-		return time.Since(began)
+		running, most := 0, 0
+		for _, e := range events(t, stdout) {
+			switch e.Type {
+			case "start":
+				running++
+				most = max(most, running)
+			case "end":
+				running--
+			}
+		}
+		return most
 	}
-	if one := took("--max-parallel=1"); one < 900*time.Millisecond {
-		t.Errorf("one after the other they took %v", one)
+	if n := atOnce("--max-parallel=1"); n != 1 {
+		t.Errorf("with --max-parallel=1 there ran %d at once", n)
 	}
-	if all := took(); all >= 900*time.Millisecond {
-		t.Errorf("side by side they took %v", all)
+	if n := atOnce(); n != 3 {
+		t.Errorf("of three independent commands there ran %d at once", n)
 	}
 }
 
