@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,7 +97,16 @@ func replace(ctx context.Context, p Place, o Options, fill func(*Temp) error) er
 	case perm == 0:
 		perm = 0o666
 	}
-	t, err := create(ctx, p, perm)
+	name := tempName(p, "file ")
+	if o.Only {
+		name = tempName(p, "edit ") // only touched by those who hold the lock
+		fd, err := lockDir(ctx, p)
+		if err != nil {
+			return err
+		}
+		defer Close(fd)
+	}
+	t, err := create(ctx, p, name, perm)
 	if err != nil {
 		return err
 	}
@@ -149,8 +159,7 @@ type Temp struct {
 // create makes the temporary file of p. Its name follows from that of p, so that a
 // later attempt finds what a killed process has left. The lock tells such a leftover
 // from a file that another process is writing.
-func create(ctx context.Context, p Place, perm uint32) (*Temp, error) {
-	name := tempName(p, "file ")
+func create(ctx context.Context, p Place, name string, perm uint32) (*Temp, error) {
 	for {
 		fd, err := unix.Openat(p.Dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
 		switch {
@@ -288,9 +297,38 @@ func (t *Temp) rename() error {
 	return nil
 }
 
+// lockWait is how long an edit waits for others in the same directory.
+const lockWait = 10 * time.Second
+
+// lockDir waits until no other edit goes on in the directory of p, in any process, and
+// returns the descriptor that holds the lock. Where there are no locks, it needs none.
+func lockDir(ctx context.Context, p Place) (int, error) {
+	fd, err := p.openDir()
+	if err != nil {
+		return -1, err
+	}
+	for wait, waited := time.Millisecond, time.Duration(0); ; wait = min(2*wait, 50*time.Millisecond) {
+		if !errors.Is(unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+			return fd, nil
+		}
+		select {
+		case <-time.After(wait):
+			waited += wait
+		case <-ctx.Done():
+			Close(fd)
+			return -1, context.Cause(ctx)
+		}
+		if waited > lockWait {
+			Close(fd)
+			return -1, fmt.Errorf("another process has locked the directory of %s for more than %v", p.Path, lockWait)
+		}
+	}
+}
+
 // exchange puts the file in place of the one that found describes, and of no other: the
 // two swap their names, so that what has been replaced can be looked at and, if need
-// be, put back.
+// be, put back. The lock keeps out those who would take what is there in between for
+// the truth, and swap it with theirs.
 func (t *Temp) exchange(found *unix.Stat_t) error {
 	p := t.to
 	if found == nil {
@@ -304,11 +342,6 @@ func (t *Temp) exchange(found *unix.Stat_t) error {
 			return renameError(p, err)
 		}
 		return t.renameIf(nil)
-	}
-	// The old file gets the temporary name for a moment, so it needs the lock as well.
-	if fd, err := p.Open(0, false, found.Uid); err == nil {
-		defer Close(fd)
-		_ = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) // somebody else's lock does as well
 	}
 	swap := func() error { return unix.Renameat2(p.Dir, t.name, p.Dir, p.Name, unix.RENAME_EXCHANGE) }
 	switch err := swap(); {
@@ -457,14 +490,19 @@ func (p Place) sibling(name string) Place {
 
 // Sync makes the last change in the directory of p survive a power cut.
 func (p Place) Sync() error {
+	fd, err := p.openDir()
+	if err != nil {
+		return err
+	}
+	defer Close(fd)
+	return p.Error("fsync directory of", unix.Fsync(fd))
+}
+
+func (p Place) openDir() (int, error) {
 	dir, _ := split(p.Name)
 	if dir == "" {
 		dir = "."
 	}
 	fd, err := unix.Openat(p.Dir, dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return p.Error("open directory of", err)
-	}
-	defer Close(fd)
-	return p.Error("fsync directory of", unix.Fsync(fd))
+	return fd, p.Error("open directory of", err)
 }
