@@ -338,6 +338,9 @@ func (s *sequencer) settle(keep int) {
 			s.cond.Broadcast()
 		}
 	}
+	if s.ctx.Err() != nil {
+		rs = nil // what a cancel has ended says nothing about the graph
+	}
 	if len(rs) > 0 {
 		s.emitting.Lock() // before mu is released, so that these come out in their order
 	}

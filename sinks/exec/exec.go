@@ -377,15 +377,16 @@ func (e *execution) run(ctx context.Context, apply bool) (sinks.Outcome, error) 
 	if !result.Started {
 		return sinks.Outcome{}, fmt.Errorf("cmd %w", err)
 	}
-	out.Values = map[string]any{"output": result.Output, "stdout": result.Stdout, "stderr": result.Stderr, "exit": result.Status}
+	values := map[string]any{"output": result.Output, "stdout": result.Stdout, "stderr": result.Stderr, "exit": result.Status}
 	if err != nil {
-		return out, fmt.Errorf("cmd %w", err)
+		return sinks.Outcome{Changed: true, Values: values}, fmt.Errorf("cmd %w", err)
 	}
 	if done := e.donecmd(); done.given() {
 		if _, err := process.Run(ctx, done.command, e.Timeout); err != nil {
-			return out, fmt.Errorf("donecmd %w", err)
+			return sinks.Outcome{Changed: true, Values: values}, fmt.Errorf("donecmd %w", err)
 		}
 	}
+	out.Values = values
 	e.seen = seen
 	return out, nil
 }

@@ -140,10 +140,10 @@ func (m *message) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, er
 	if ctx.Err() != nil {
 		return sinks.Outcome{}, context.Cause(ctx)
 	}
-	out := sinks.Outcome{Changed: true, Changes: []sinks.Change{{Field: "body", From: "(not sent)", To: m.body}}}
 	if !apply {
-		return out, nil
+		return sinks.Outcome{Changed: true, Changes: []sinks.Change{{Field: "body", From: "(not sent)", To: m.body}}}, nil
 	}
+	out := sinks.Outcome{Changed: true} // the log tells which
 	m.opts.Logger().LogAttrs(ctx, m.level, m.body, m.attrs...)
 	if !m.journal && !m.syslog {
 		return out, nil

@@ -64,7 +64,8 @@ func (p *printer) Refresh(ctx context.Context, apply bool) (sinks.Outcome, error
 		return sinks.Outcome{}, context.Cause(ctx)
 	}
 	if apply {
-		p.opts.Logger().Info(p.msg)
+		p.opts.Logger().Info(p.msg) // which says it all: no Changes
+		return sinks.Outcome{Changed: true}, nil
 	}
 	return sinks.Outcome{Changed: true, Changes: []sinks.Change{{Field: "msg", From: "(not printed)", To: p.msg}}}, nil
 }

@@ -53,6 +53,10 @@ func TestWhatIsPrinted(t *testing.T) {
 				if out.Changed || len(out.Changes) > 0 {
 					t.Errorf("got %+v, want no change", out)
 				}
+			} else if tt.apply {
+				if !out.Changed || len(out.Changes) > 0 {
+					t.Errorf("got %+v, want a change that the log tells", out)
+				}
 			} else if !out.Changed || len(out.Changes) != 1 || out.Changes[0].Field != "msg" || out.Changes[0].To != tt.change {
 				t.Errorf("got %+v, want a change to %q", out, tt.change)
 			}

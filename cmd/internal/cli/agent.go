@@ -173,12 +173,7 @@ func (a *agent) subscribe(ctx context.Context) error {
 		ConvergedTimeout: a.opts.convergedTimeout.Duration,
 		ConvergedExit:    a.opts.convergedTimeout.given,
 		Trace:            a.traced(),
-	}).Subscribe(ctx, func(r pipeline.Result) bool {
-		if r.Kind == pipeline.Blocked && ctx.Err() != nil {
-			return true // by what was cancelled, which is no failure
-		}
-		return a.observe(r)
-	})
+	}).Subscribe(ctx, a.observe)
 }
 
 // observe takes a result in. It never waits: everything slow is behind a buffer.
