@@ -320,8 +320,8 @@ func idle(b *bench) error {
 	runs := make(chan int)
 	go func() {
 		n := 0
-		for l := range p.events() {
-			if l.Type == "start" {
+		for l, err := range p.events() {
+			if err == nil && l.Type == "start" {
 				n++
 			}
 		}

@@ -86,7 +86,7 @@ func repairIn(b *bench, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer loop.Close()
+	defer loop.close()
 
 	changes := []struct {
 		name string
@@ -208,8 +208,7 @@ func (l *loop) keep(path string, want []byte) {
 	}
 }
 
-func (l *loop) Close() error {
-	err := l.inotify.Close()
+func (l *loop) close() {
+	l.inotify.Close()
 	<-l.ended
-	return err
 }

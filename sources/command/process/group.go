@@ -64,7 +64,7 @@ func livingGroups() map[group]bool {
 	if err != nil {
 		return found
 	}
-	defer dir.Close() //nolint:errcheck // it was only read
+	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
 	for _, name := range names {
 		if name[0] < '0' || name[0] > '9' {

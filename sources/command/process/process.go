@@ -102,7 +102,7 @@ func Start(c Command, stdout, stderr io.Writer) (_ *Process, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c, err)
 		}
-		defer w.Close() //nolint:errcheck // the child has its own
+		defer w.Close()
 		p.outputs = append(p.outputs, output{r, o.to})
 		*o.child = w
 	}
