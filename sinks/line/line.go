@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -45,8 +43,6 @@ type Config struct {
 const (
 	exists = "exists"
 	absent = "absent"
-
-	maxSize = 64 << 20
 )
 
 // line is a resource of this kind.
@@ -95,10 +91,6 @@ var (
 	_ sinks.Keeper = (*line)(nil)
 )
 
-// attempts bounds how often an edit begins again because somebody else has changed the
-// file meanwhile.
-const attempts = 10
-
 // CheckApply implements sinks.Resource.
 func (l *line) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error) {
 	if ctx.Err() != nil {
@@ -112,7 +104,13 @@ func (l *line) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error
 	if !apply {
 		return out, nil
 	}
-	edited, err := l.edit(ctx)
+	o := atomicfile.Options{Meta: atomicfile.Keep, Parents: true}
+	edited, err := atomicfile.Edit(ctx, atomicfile.At(l.path), o, func(text []byte) ([]byte, bool) {
+		if l.right(text) { // another resource may have made it so
+			return nil, false
+		}
+		return l.edited(text), true
+	})
 	if !edited {
 		return sinks.Outcome{}, err
 	}
@@ -132,68 +130,13 @@ func (l *line) change(found *unix.Stat_t) sinks.Change {
 	return sinks.Change{Field: "content", To: text}
 }
 
-// editing serialises the edits of a file among the resources of this process, which run
-// side by side. Two files may share a lock; no edit holds two.
-var (
-	editing [64]sync.Mutex
-	seed    = maphash.MakeSeed()
-)
-
-// edit reads, changes and replaces the file. It reports whether it did, since another
-// resource may have made the line right already.
-func (l *line) edit(ctx context.Context) (bool, error) {
-	mu := &editing[maphash.String(seed, l.path)%uint64(len(editing))]
-	mu.Lock()
-	defer mu.Unlock()
-	p := atomicfile.At(l.path)
-	for range attempts {
-		found, text, err := l.read()
-		if err != nil || l.right(text) {
-			return false, err
-		}
-		o := atomicfile.Options{Meta: atomicfile.Keep, Found: found, Only: true, Parents: found == nil}
-		err = atomicfile.Replace(ctx, p, o, func(t *atomicfile.Temp) error {
-			_, err := t.Write(l.edited(text))
-			return err
-		})
-		if !errors.Is(err, atomicfile.ErrChanged) {
-			return err == nil, err
-		}
-	}
-	return false, fmt.Errorf("editing %s %d times over: %w", l.path, attempts, atomicfile.ErrChanged)
-}
-
 // read returns the text of the file, and its description; nil if there is none.
 func (l *line) read() (*unix.Stat_t, []byte, error) {
-	p := atomicfile.At(l.path)
-	var st unix.Stat_t
-	there, err := p.Stat(&st)
-	switch {
-	case l.absent && errors.Is(err, unix.ENOTDIR), !there && err == nil:
-		return nil, nil, nil
-	case err != nil:
-		return nil, nil, err
-	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		return nil, nil, fmt.Errorf("%s is a symbolic link: name the file that it leads to", l.path)
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return nil, nil, fmt.Errorf("%s is not a regular file", l.path)
-	case st.Size > maxSize:
-		return nil, nil, fmt.Errorf("%s has %d bytes, which is more than the 64 MiB that are expected of a text file", l.path, st.Size)
-	}
-	fd, err := p.Open(0, false, st.Uid)
-	if errors.Is(err, unix.ENOENT) {
+	found, text, err := atomicfile.At(l.path).ReadText()
+	if l.absent && errors.Is(err, unix.ENOTDIR) {
 		return nil, nil, nil
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	defer atomicfile.Close(fd)
-	text := make([]byte, st.Size)
-	n, err := atomicfile.Read(fd, text)
-	if err != nil {
-		return nil, nil, p.Error("read", err)
-	}
-	return &st, text[:n], nil
+	return found, text, err
 }
 
 // right reports whether the line is in text, or not, as it shall be.

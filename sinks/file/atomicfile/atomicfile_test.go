@@ -609,3 +609,35 @@ func TestOpenRefusesALink(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestEditBeginsAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	write(t, path, "first\n", 0o640)
+	times := 0
+	edited, err := atomicfile.Edit(t.Context(), atomicfile.At(path), plain, func(got []byte) ([]byte, bool) {
+		if times++; times == 1 { // somebody else is quicker
+			if err := atomicfile.Replace(t.Context(), atomicfile.At(path), plain, text("second\n")); err != nil {
+				t.Error(err)
+			}
+		}
+		return append(got, "ours\n"...), true
+	})
+	if got, _ := os.ReadFile(path); err != nil || !edited || string(got) != "second\nours\n" || times != 2 {
+		t.Errorf("after %d attempts it holds %q (%v, %v)", times, got, edited, err)
+	}
+	times = 0
+	_, err = atomicfile.Edit(t.Context(), atomicfile.At(path), plain, func([]byte) ([]byte, bool) {
+		times++
+		write(t, path, strings.Repeat("x", times), 0o640) // always quicker
+		return nil, true
+	})
+	if !errors.Is(err, atomicfile.ErrChanged) {
+		t.Errorf("after %d attempts against somebody who does not stop: %v", times, err)
+	}
+	if edited, err := atomicfile.Edit(t.Context(), atomicfile.At(filepath.Dir(path)), plain, func([]byte) ([]byte, bool) {
+		t.Error("a directory has a text")
+		return nil, false
+	}); edited || err == nil || !strings.Contains(err.Error(), "is not a regular file") {
+		t.Errorf("editing a directory: %v, %v", edited, err)
+	}
+}

@@ -1,6 +1,7 @@
 package atomicfile_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -29,4 +30,28 @@ func ExampleReplace() {
 	text, _ := os.ReadFile(path)
 	fmt.Printf("%v %s", info.Mode(), text)
 	// Output: -rw------- hello
+}
+
+func ExampleEdit() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+
+	hosts := atomicfile.At(filepath.Join(dir, "hosts"))
+	add := func(text []byte) ([]byte, bool) {
+		const printer = "192.0.2.1 printer\n"
+		return append(text, printer...), !bytes.Contains(text, []byte(printer))
+	}
+	for range 2 {
+		edited, err := atomicfile.Edit(context.Background(), hosts, atomicfile.Options{Meta: atomicfile.Keep}, add)
+		fmt.Println(edited, err)
+	}
+	_, text, _ := hosts.ReadText()
+	fmt.Print(string(text))
+	// Output:
+	// true <nil>
+	// false <nil>
+	// 192.0.2.1 printer
 }
