@@ -68,7 +68,7 @@ check: ## gofmt, go vet, golangci-lint, go.mod, generated pages
 .PHONY: lint
 lint: ## golangci-lint, built from the Go module proxy at a pinned version
 	@echo "== golangci-lint"
-	@$(GO) run $(GOLANGCI_LINT) run ./...
+	@$(GO) run $(GOLANGCI_LINT) run --allow-parallel-runners ./...
 
 .PHONY: docs
 docs: ## write the generated pages anew
