@@ -20,7 +20,7 @@ import (
 
 // parseYAML returns the only document of a file, or what is wrong with its syntax.
 func parseYAML(data []byte) (*yaml.Node, *Problem) {
-	root, problem := parseDocuments(data)
+	root, problem := parseLarge(data)
 	if problem != nil && json.Valid(data) {
 		root, problem = parseDocuments(translateEscapes(data))
 	}
