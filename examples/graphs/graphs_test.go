@@ -36,6 +36,7 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 // run builds the program, with the race detector if the test has it.
 func run(m *testing.M) int {
+	syscall.Umask(0o022)
 	dir, err := os.MkdirTemp("", "mgmt-graphs-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
