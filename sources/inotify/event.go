@@ -32,7 +32,9 @@ func (s *Source) handle(ev fsnotify.Event) {
 		name = name[1:] // fsnotify joins "/" and the name by a slash
 	}
 	if name == s.k.cookie.name {
-		s.arrived()
+		if ev.Op == s.k.cookie.last {
+			s.arrived()
+		}
 		return
 	}
 	if len(s.listed) > 0 && ev.Op.Has(fsnotify.Create) {

@@ -2,6 +2,7 @@ package inotify_test
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -174,6 +175,55 @@ func TestAtTheWatchLimitPathsArePolled(t *testing.T) {
 func polls() bool {
 	buf := make([]byte, 1<<20)
 	return strings.Contains(string(buf[:runtime.Stack(buf, true)]), "startPolling")
+}
+
+// What has changed since the last look must not be forgotten when there is more to look at.
+func TestPollingMoreKeepsWhatIsKnown(t *testing.T) {
+	if !child(t, ownLimits) {
+		return
+	}
+	dir := t.TempDir()
+	script(t, dir, "mkdir d")
+	setLimit(t, "max_inotify_watches", "1")
+	o := observe(t, inotify.Options{PollEvery: time.Hour})
+	path, tree := inotify.Path(dir+"/d"), inotify.Tree(dir+"/d")
+	o.add(path)
+	o.silent("adding")
+	script(t, dir, "chmod 700 d")
+	o.add(tree)
+	o.fires(path, "chmod")
+	o.step(dir, "write d/f x", tree)
+	script(t, dir, "write d/f y")
+	o.src.Remove(path)
+	o.add(path)
+	o.fires(tree, "write")
+}
+
+func TestInAChrootWithoutProc(t *testing.T) {
+	if !child(t, ownLimits) {
+		return
+	}
+	dir := t.TempDir()
+	script(t, dir, "mkdir tmp; mkdir d")
+	t.Setenv("TMPDIR", "/tmp")
+	if err := errors.Join(syscall.Chroot(dir), os.Chdir("/")); err != nil {
+		t.Skip("needs a user namespace that may chroot:", err)
+	}
+	var log logged
+	o := observe(t, polling(&log))
+	file, top := inotify.Path("/f"), inotify.Tree("/")
+	o.add(file, top)
+	o.silent("adding")
+	o.step("/", "write f x", file)
+	o.step("/", "write f y", top)
+	o.step("/", "replace f z", file)
+	o.step("/", "rm f", file)
+	o.step("/", "mkdir d/e/f", top)
+	o.step("/", "write d/e/f/g x", top)
+	log.check(t, 0)
+	if left, _ := os.ReadDir("/tmp"); len(left) > 0 {
+		t.Errorf("%v is left in the temporary directory", left)
+	}
 }
 
 func TestWithoutAnInstancePathsArePolled(t *testing.T) {

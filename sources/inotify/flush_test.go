@@ -126,27 +126,15 @@ func TestFlush(t *testing.T) {
 		dir := t.TempDir()
 		o := observe(t, inotify.Options{})
 		o.add(inotify.Path(dir + "/f"))
-		block := make(chan struct{})
-		o.mu.Lock()
-		o.block = block
-		o.mu.Unlock()
-		script(t, dir, "write f x")
+		release := o.hold(dir, "write f x")
 		flushed := make(chan error, 1)
 		go func() { flushed <- o.src.Flush(context.Background()) }()
-		waitFor(t, "the consumer has an event", func() bool {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			return len(o.got) > 0
-		})
 		select {
 		case <-flushed:
 			t.Error("Flush returned while the consumer held an event")
 		case <-time.After(20 * time.Millisecond):
 		}
-		o.mu.Lock()
-		o.block = nil
-		o.mu.Unlock()
-		close(block)
+		release()
 		if err := <-flushed; err != nil {
 			t.Error(err)
 		}

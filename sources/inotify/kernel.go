@@ -125,11 +125,12 @@ func (k *kernel) close() {
 }
 
 // A cookie is a private file that the instance watches. A change of it tells in the
-// queue where Flush was called.
+// queue where Flush was called. Content and mode change in turns, so that an event which
+// the kernel reports twice, for the file and for its directory, is not taken for the next.
 type cookie struct {
 	name string // as fsnotify reports it
 	file *os.File
-	size int64
+	last fsnotify.Op // what was changed
 }
 
 // newCookie returns a cookie in memory, or if /proc is missing, in a temporary file.
@@ -160,14 +161,19 @@ func newCookie(fs *fsnotify.Watcher) cookie {
 	return c
 }
 
-// drop changes the cookie, which queues an event. Truncating a file reports a change on
-// every kernel; since 6.14 writing to a file without a path does not.
+// drop changes the cookie, which queues an event. Truncating a file is reported by every
+// kernel; since 6.14 writing to a file without a path is not.
 func (c *cookie) drop() error {
-	if c.file == nil {
+	switch {
+	case c.file == nil:
 		return os.ErrInvalid
+	case c.last == fsnotify.Write:
+		c.last = fsnotify.Chmod
+		return c.file.Chmod(0o600)
+	default:
+		c.last = fsnotify.Write
+		return c.file.Truncate(0)
 	}
-	c.size ^= 1
-	return c.file.Truncate(c.size)
 }
 
 func (c *cookie) close(fs *fsnotify.Watcher) {

@@ -146,6 +146,28 @@ func (o *observer) eventually(w sources.Watch, after string) {
 	})
 }
 
+// hold does what makes an event and returns when the consumer has taken it. The
+// consumer takes no other until release.
+func (o *observer) hold(dir, commands string) (release func()) {
+	o.t.Helper()
+	block := make(chan struct{})
+	o.mu.Lock()
+	o.got, o.block = nil, block
+	o.mu.Unlock()
+	script(o.t, dir, commands)
+	waitFor(o.t, "the consumer has an event", func() bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return len(o.got) > 0
+	})
+	return func() {
+		o.mu.Lock()
+		o.block = nil
+		o.mu.Unlock()
+		close(block)
+	}
+}
+
 func waitFor(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {

@@ -102,17 +102,30 @@ func TestMounts(t *testing.T) {
 			}
 		}},
 		{"unmounted and mounted again before anybody looks", "mkdir m", func(t *testing.T, dir string, o *observer) {
-			// A tmpfs that is gone when unmounted, with the same mount ID and inodes after.
-			w := inotify.Path(dir + "/m/d/f")
+			// The filesystem is gone, and the new one has its mount ID, device and inodes.
+			w, busy := inotify.Path(dir+"/m/d/f"), inotify.Path(dir+"/busy")
 			mount(t, dir+"/m")
 			script(t, dir, "mkdir m/d; write m/d/f x")
-			o.add(w)
+			o.add(w, busy)
 			o.silent("adding")
+			release := o.hold(dir, "write busy x")
 			unmount(t, dir+"/m")
 			mount(t, dir+"/m")
 			script(t, dir, "mkdir m/d; write m/d/f x")
+			release()
 			o.fires(w, "mount")
 			o.step(dir, "write m/d/f y", w)
+		}},
+		{"proc mounted inside a tree is not entered", "mkdir d/proc", func(t *testing.T, dir string, o *observer) {
+			if err := unix.Mount("proc", dir+"/d/proc", "proc", 0, ""); err != nil {
+				t.Skip("needs root that may mount proc:", err)
+			}
+			w := inotify.Tree(dir + "/d")
+			o.add(w)
+			if n, want := kernelWatches(t), depth(dir)+3; n > want {
+				t.Errorf("%d kernel watches, want at most %d", n, want)
+			}
+			o.step(dir, "write d/f x", w)
 		}},
 		{"a lazy unmount while a file is open", "mkdir m", func(t *testing.T, dir string, o *observer) {
 			w := inotify.Path(dir + "/m/f")

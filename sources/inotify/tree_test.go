@@ -81,6 +81,10 @@ func TestTreesOverlap(t *testing.T) {
 	if got = o.events(); !fired(got, outer) || fired(got, inner) || fired(got, file) {
 		t.Errorf("a file in the outer tree: got %v", got)
 	}
+	o.step(dir, "mv d/a old; mkdir d/a", inner)
+	o.step(dir, "quiet: write old/b/f z", inner)
+	o.step(dir, "rm d/a; mv old d/a", outer)
+	o.step(dir, "write d/a/b/f z", file)
 	o.src.Remove(outer)
 	o.step(dir, "quiet: write d/c/f z", inner)
 	o.step(dir, "write d/a/b/new x", inner)
