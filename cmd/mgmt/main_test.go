@@ -127,12 +127,19 @@ func (p *process) says(text string) {
 }
 
 // settles waits until nothing is pending, to judge by the last line of a log at level
-// debug.
+// debug: that all has converged, and that nothing has come after it for a while, since
+// what was done a moment ago may not be in the log yet.
 func (p *process) settles() {
 	p.t.Helper()
+	const quiet = 200 * time.Millisecond
+	var last string
+	var since time.Time
 	eventually(p.t, "nothing is pending", func() bool {
-		lines := strings.Split(strings.TrimSpace(p.stderr.String()), "\n")
-		return strings.Contains(lines[len(lines)-1], " converged ")
+		log := strings.TrimSpace(p.stderr.String())
+		if log != last {
+			last, since = log, time.Now()
+		}
+		return strings.Contains(log[strings.LastIndexByte(log, '\n')+1:], " converged ") && time.Since(since) > quiet
 	})
 }
 

@@ -38,7 +38,8 @@ func newCollector() *collector {
 	}
 	c.limit = debug.SetMemoryLimit(loadHeap)
 	c.percent = debug.SetGCPercent(-1)
-	c.timer = time.AfterFunc(loadTime, c.restore)
+	c.timer = time.AfterFunc(time.Hour, c.restore)
+	c.timer.Reset(loadTime) // only now may restore look at c.timer
 	return c
 }
 
