@@ -282,10 +282,6 @@ const tour = "/tmp/tour"
 
 func newShell(t *testing.T, path string) *shell {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "t")
-	if err != nil {
-		t.Fatal(err)
-	}
 	cmd := exec.Command("bash")
 	cmd.Env = append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"))
 	in, err := cmd.StdinPipe()
@@ -300,7 +296,7 @@ func newShell(t *testing.T, path string) *shell {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s := &shell{t: t, dir: dir, in: in, lines: make(chan string, 1000)}
+	s := &shell{t: t, dir: t.TempDir(), in: in, lines: make(chan string, 1000)}
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -315,7 +311,6 @@ func newShell(t *testing.T, path string) *shell {
 		if err := cmd.Wait(); err != nil {
 			t.Error(err)
 		}
-		_ = os.RemoveAll(dir)
 	})
 	return s
 }
