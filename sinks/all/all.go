@@ -9,6 +9,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/msg"
 	"github.com/mgmtproject/mgmt/sinks/noop"
 	"github.com/mgmtproject/mgmt/sinks/print"
+	sshauthorizedkey "github.com/mgmtproject/mgmt/sinks/ssh_authorized_key"
 	"github.com/mgmtproject/mgmt/sinks/timer"
 )
 
@@ -20,5 +21,6 @@ var Specs = []sinks.Spec{
 	msg.Spec,
 	noop.Spec,
 	print.Spec,
+	sshauthorizedkey.Spec,
 	timer.Spec,
 }
