@@ -1,6 +1,7 @@
 package operators
 
 import (
+	"os"
 	"slices"
 	"testing"
 
@@ -239,109 +240,118 @@ func (r *rig) settled() {
 // and swaps. After each transition it holds it against the model, which says exactly who
 // may run, how much is pending and who is blocked, and against the witness, which states
 // the promises one by one.
-func TestMachineFitsModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		g, model := drawGraph(t)
-		witness := &witness{preds: model.preds, v: make([]testimony, len(model.v))}
-		r := &rig{machine: machine{g: &Graph{off: []int32{0}}, lazy: none}, model: model, witness: witness}
-		r.machine.swap(g, nil)
-		r.machine.start()
-		for v := range model.v {
-			model.v[v].dirty, model.v[v].fresh = true, true
-			witness.v[v] = testimony{pending: true, asked: true, fresh: true}
-		}
-		take := func(t *rapid.T) {
-			v := r.ready[len(r.ready)-1]
-			r.ready = r.ready[:len(r.ready)-1]
-			if took, want := r.take(v), model.mayRun(int(v)); took != want {
-				t.Fatalf("take of %d: %v, want %v", v, took, want)
-			} else if took {
-				if run := r.run(v); run.Refresh != model.v[v].refresh {
-					t.Fatalf("run of %d is told refresh %v", v, run.Refresh)
-				}
-				witness.start(t, int(v))
-				model.start(int(v))
-				r.settled()
+func TestMachineFitsModel(t *testing.T) { rapid.Check(t, machineFitsModel) }
+
+func TestSoakMachine(t *testing.T) {
+	if os.Getenv("MGMT_SOAK") == "" {
+		t.Skip("takes minutes: make soak")
+	}
+	for range 2_000 { // of 100 runs each
+		rapid.Check(t, machineFitsModel)
+	}
+}
+
+func machineFitsModel(t *rapid.T) {
+	g, model := drawGraph(t)
+	witness := &witness{preds: model.preds, v: make([]testimony, len(model.v))}
+	r := &rig{machine: machine{g: &Graph{off: []int32{0}}, lazy: none}, model: model, witness: witness}
+	r.machine.swap(g, nil)
+	r.machine.start()
+	for v := range model.v {
+		model.v[v].dirty, model.v[v].fresh = true, true
+		witness.v[v] = testimony{pending: true, asked: true, fresh: true}
+	}
+	take := func(t *rapid.T) {
+		v := r.ready[len(r.ready)-1]
+		r.ready = r.ready[:len(r.ready)-1]
+		if took, want := r.take(v), model.mayRun(int(v)); took != want {
+			t.Fatalf("take of %d: %v, want %v", v, took, want)
+		} else if took {
+			if run := r.run(v); run.Refresh != model.v[v].refresh {
+				t.Fatalf("run of %d is told refresh %v", v, run.Refresh)
 			}
+			witness.start(t, int(v))
+			model.start(int(v))
+			r.settled()
 		}
-		t.Repeat(map[string]func(*rapid.T){
-			"": func(t *rapid.T) {
-				r.fits(t)
-				witness.always(t, r)
-			},
-			"wake": func(t *rapid.T) {
-				vs := rapid.SliceOfNDistinct(rapid.Int32Range(0, int32(len(r.v)-1)), 1, min(3, len(r.v)), rapid.ID).Draw(t, "vertices")
-				note := rapid.Bool().Draw(t, "notify")
-				r.machine.wake(vs, 7, note)
-				for _, v := range vs {
-					model.wake(int(v), note)
-					witness.event(int(v))
-				}
-				r.settled()
-			},
-			"wake all": func(t *rapid.T) {
-				if rapid.IntRange(0, 4).Draw(t, "seldom") > 0 {
-					t.Skip("not this time")
-				}
-				r.machine.wake([]int32{All}, 7, false)
-				for v := range model.v {
-					model.wake(v, false)
-					witness.event(v)
-				}
-				r.settled()
-			},
-			"start": func(t *rapid.T) {
-				if len(r.ready) == 0 {
-					t.Skip("nothing is ready")
-				}
-				take(t)
-			},
-			"all succeed": func(t *rapid.T) {
-				for r.busy > r.orphans {
-					for v, s := range model.v {
-						if s.running {
-							r.end(v, false, false, false)
-						} else if s.retrying {
-							r.attempt(v)
-						}
-					}
-					for len(r.ready) > 0 {
-						take(t)
+	}
+	t.Repeat(map[string]func(*rapid.T){
+		"": func(t *rapid.T) {
+			r.fits(t)
+			witness.always(t, r)
+		},
+		"wake": func(t *rapid.T) {
+			vs := rapid.SliceOfNDistinct(rapid.Int32Range(0, int32(len(r.v)-1)), 1, min(3, len(r.v)), rapid.ID).Draw(t, "vertices")
+			note := rapid.Bool().Draw(t, "notify")
+			r.machine.wake(vs, 7, note)
+			for _, v := range vs {
+				model.wake(int(v), note)
+				witness.event(int(v))
+			}
+			r.settled()
+		},
+		"wake all": func(t *rapid.T) {
+			if rapid.IntRange(0, 4).Draw(t, "seldom") > 0 {
+				t.Skip("not this time")
+			}
+			r.machine.wake([]int32{All}, 7, false)
+			for v := range model.v {
+				model.wake(v, false)
+				witness.event(v)
+			}
+			r.settled()
+		},
+		"start": func(t *rapid.T) {
+			if len(r.ready) == 0 {
+				t.Skip("nothing is ready")
+			}
+			take(t)
+		},
+		"all succeed": func(t *rapid.T) {
+			for r.busy > r.orphans {
+				for v, s := range model.v {
+					if s.running {
+						r.end(v, false, false, false)
+					} else if s.retrying {
+						r.attempt(v)
 					}
 				}
-			},
-			"succeed": func(t *rapid.T) {
-				v := r.pick(t, "running", func(s modelVertex) bool { return s.running })
-				changed := rapid.Bool().Draw(t, "changed")
-				r.end(v, changed, false, false)
-			},
-			"fail": func(t *rapid.T) {
-				v := r.pick(t, "running", func(s modelVertex) bool { return s.running })
-				changed, retries := rapid.Bool().Draw(t, "changed"), rapid.Bool().Draw(t, "retries")
-				r.end(v, changed, true, retries)
-			},
-			"again": func(t *rapid.T) {
-				v := r.pick(t, "retrying", func(s modelVertex) bool { return s.retrying })
-				r.attempt(v)
-			},
-			"swap": func(t *rapid.T) {
-				if rapid.IntRange(0, 3).Draw(t, "seldom") > 0 {
-					t.Skip("not this time")
+				for len(r.ready) > 0 {
+					take(t)
 				}
-				r.drawSwap(t)
-			},
-			"an orphan ends": func(t *rapid.T) {
-				if r.orphans == 0 {
-					t.Skip("there is none")
-				}
-				r.orphans--
-				r.machine.orphans--
-				r.busy--
-				if r.orphans == 0 {
-					r.release()
-				}
-			},
-		})
+			}
+		},
+		"succeed": func(t *rapid.T) {
+			v := r.pick(t, "running", func(s modelVertex) bool { return s.running })
+			changed := rapid.Bool().Draw(t, "changed")
+			r.end(v, changed, false, false)
+		},
+		"fail": func(t *rapid.T) {
+			v := r.pick(t, "running", func(s modelVertex) bool { return s.running })
+			changed, retries := rapid.Bool().Draw(t, "changed"), rapid.Bool().Draw(t, "retries")
+			r.end(v, changed, true, retries)
+		},
+		"again": func(t *rapid.T) {
+			v := r.pick(t, "retrying", func(s modelVertex) bool { return s.retrying })
+			r.attempt(v)
+		},
+		"swap": func(t *rapid.T) {
+			if rapid.IntRange(0, 3).Draw(t, "seldom") > 0 {
+				t.Skip("not this time")
+			}
+			r.drawSwap(t)
+		},
+		"an orphan ends": func(t *rapid.T) {
+			if r.orphans == 0 {
+				t.Skip("there is none")
+			}
+			r.orphans--
+			r.machine.orphans--
+			r.busy--
+			if r.orphans == 0 {
+				r.release()
+			}
+		},
 	})
 }
 

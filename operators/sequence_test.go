@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -63,8 +64,17 @@ func (c *checker) CheckApply(context.Context, operators.Run) operators.Outcome {
 // TestSequenceUnderConcurrency runs random graphs on real workers, with random failures,
 // retries and pauses, and looks at the promises that can be seen from outside the lock.
 // The exact rules are held against a model in TestMachineFitsModel.
-func TestSequenceUnderConcurrency(t *testing.T) {
-	for seed := range uint64(40) {
+func TestSequenceUnderConcurrency(t *testing.T) { underConcurrency(t, 40) }
+
+func TestSoakSequence(t *testing.T) {
+	if os.Getenv("MGMT_SOAK") == "" {
+		t.Skip("takes minutes: make soak")
+	}
+	underConcurrency(t, 10_000)
+}
+
+func underConcurrency(t *testing.T, seeds uint64) {
+	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var mu sync.Mutex
 		dice := rand.New(rand.NewPCG(seed, 2))

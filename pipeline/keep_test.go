@@ -130,10 +130,21 @@ func TestKeepThroughChangesWithoutAGap(t *testing.T) {
 }
 
 func TestKeepThroughStorms(t *testing.T) {
-	rounds := 800
 	if testing.Short() {
-		rounds = 80
+		storm(t, 80)
+		return
 	}
+	storm(t, 800)
+}
+
+func TestSoakStorms(t *testing.T) {
+	if os.Getenv("MGMT_SOAK") == "" {
+		t.Skip("takes minutes: make soak")
+	}
+	storm(t, 20_000)
+}
+
+func storm(t *testing.T, rounds int) {
 	dir := t.TempDir()
 	want := map[string]*string{}
 	var paths []string

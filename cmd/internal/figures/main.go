@@ -109,10 +109,10 @@ func rounded(d time.Duration) time.Duration {
 	return d.Round(100 * time.Nanosecond)
 }
 
-func report(name string, s sample) { fmt.Printf("%-34s %v\n", name, s) }
+func report(name string, s sample) { fmt.Printf("%-40s %v\n", name, s) }
 
 func ratio(name string, a, b sample) {
-	fmt.Printf("%-34s %.2f (ratio of the medians)\n", name, float64(a.at(50))/float64(b.at(50)))
+	fmt.Printf("%-40s %.2f (ratio of the medians)\n", name, float64(a.at(50))/float64(b.at(50)))
 }
 
 // timed runs a command to its end and returns how long that took.
