@@ -68,9 +68,9 @@ var graphs = map[string]struct {
 	before func(dir string) error // prepares the host
 	want   map[string]string      // contents by path
 	check  func(dir string) error
-	fails  []string      // the last lines of standard error, and exit status 1
-	takes  time.Duration // the length of the longest chain of commands
-	once   bool          // too long to run twice
+	fails  []string    // the last lines of standard error, and exit status 1
+	order  [][2]string // what comes before what
+	once   bool        // too long to run twice
 	root   bool
 }{
 	"hello.yaml": {want: map[string]string{"hello": "hello, world\n"}},
@@ -121,13 +121,15 @@ var graphs = map[string]struct {
 			`file[/tmp/mgmt/behind-it]: not run, because exec[broken] has failed`,
 		},
 	},
-	"chain-and-parallel.yaml": {takes: 600 * time.Millisecond},
-	"notify.yaml":             {want: map[string]string{"app.conf": "listen 8080\n", "reloads": "reloaded\n", "never": absent}},
-	"timer.yaml":              {},
-	"poll.yaml":               {want: map[string]string{"polled": ""}},
-	"noop.yaml":               {want: map[string]string{"ab": "ab"}},
-	"meta-noop.yaml":          {want: map[string]string{"imagined": absent, "real": "what is\n"}},
-	"hidden.yaml":             {want: map[string]string{"hidden": absent, "shown": "here"}},
+	"chain-and-parallel.yaml": {order: [][2]string{
+		{"end exec[first]", "start exec[second]"}, {"end exec[second]", "start exec[third]"}, {"start exec[beside]", "end exec[first]"},
+	}},
+	"notify.yaml":    {want: map[string]string{"app.conf": "listen 8080\n", "reloads": "reloaded\n", "never": absent}},
+	"timer.yaml":     {},
+	"poll.yaml":      {want: map[string]string{"polled": ""}},
+	"noop.yaml":      {want: map[string]string{"ab": "ab"}},
+	"meta-noop.yaml": {want: map[string]string{"imagined": absent, "real": "what is\n"}},
+	"hidden.yaml":    {want: map[string]string{"hidden": absent, "shown": "here"}},
 	"line.yaml": {
 		before: writes("hosts", "127.0.0.1 localhost\n  192.0.2.7 oldprinter\n"),
 		want:   map[string]string{"hosts": "127.0.0.1 localhost\n192.0.2.1 printer\n"},
@@ -137,8 +139,10 @@ var graphs = map[string]struct {
 	"references.yaml":       {},
 	"older-generation.yaml": {want: map[string]string{"message": "i am a file\n", "shown": "i am a file\n"}},
 	"newer-generation.yaml": {want: map[string]string{"message": "i am a file\n", "shown": "i am a file\n"}},
-	"sleep.yaml":            {takes: 30 * time.Second, once: true},
-	"collect.yaml":          {want: map[string]string{"../mgmtC/f1c": "i am f1\n", "../mgmtC/f3c": "i am f3, exported from host C\n"}},
+	"sleep.yaml": {once: true, order: [][2]string{
+		{"end exec[exec1]", "start exec[exec2]"}, {"end exec[exec2]", "start exec[exec3]"}, {"start exec[exec4]", "end exec[exec1]"},
+	}},
+	"collect.yaml": {want: map[string]string{"../mgmtC/f1c": "i am f1\n", "../mgmtC/f3c": "i am f3, exported from host C\n"}},
 }
 
 func writes(pathAndText ...string) func(dir string) error {
@@ -205,8 +209,10 @@ func TestGraphs(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if g.takes > 0 && (first.took < g.takes || first.took > g.takes*5/4) {
-				t.Errorf("it took %v, want %v", first.took, g.takes)
+			for _, pair := range g.order {
+				if a, b := slices.Index(first.trace, pair[0]), slices.Index(first.trace, pair[1]); a < 0 || b < a {
+					t.Errorf("%q does not come before %q in %q", pair[0], pair[1], first.trace)
+				}
 			}
 			if g.once {
 				return
@@ -283,7 +289,7 @@ type outcome struct {
 	code    int
 	stderr  string
 	changed []string
-	took    time.Duration // from the first start to the last end of a CheckApply
+	trace   []string // starts and ends of CheckApplys
 }
 
 // converge runs the graph until it has converged.
@@ -298,27 +304,21 @@ func (h *host) converge() outcome {
 		h.t.Fatal(err)
 	}
 	o := outcome{code: cmd.ProcessState.ExitCode(), stderr: strings.ReplaceAll(stderr.String(), h.dir, place)}
-	var began, ended time.Time
 	for line := range strings.Lines(stdout.String()) {
 		var event struct {
 			Type, Resource string
-			Time           time.Time
 			Changed, Noop  bool
 		}
 		if err := json.Unmarshal([]byte(line), &event); err != nil {
 			h.t.Fatalf("%v: %s", err, line)
 		}
-		switch {
-		case event.Type == "start" && began.IsZero():
-			began = event.Time
-		case event.Type == "end":
-			ended = event.Time
-			if event.Changed && !event.Noop {
-				o.changed = append(o.changed, event.Resource)
-			}
+		if event.Type == "start" || event.Type == "end" {
+			o.trace = append(o.trace, event.Type+" "+event.Resource)
+		}
+		if event.Type == "end" && event.Changed && !event.Noop {
+			o.changed = append(o.changed, event.Resource)
 		}
 	}
-	o.took = ended.Sub(began)
 	return o
 }
 
@@ -343,14 +343,13 @@ func TestKeeping(t *testing.T) {
 		path, text   string // what becomes of it
 	}{
 		{"hello.yaml", "hello", removes("hello"), "hello", "hello, world\n"},
-		{"file-source.yaml", "copy", writes("copy", "damaged"), "copy", "the original\n"},
-		{"file-fragments.yaml", "hosts", writes("hosts.d/15-nas", "192.0.2.2 nas\n"), "hosts", "127.0.0.1 localhost\n192.0.2.2 nas\n192.0.2.1 printer\n"},
-		{"directory.yaml", "copy.d/managed", writes("conf.d/stray", ""), "conf.d/stray", absent},
-		{"exec-watch.yaml", "lines", writes("messages", "one\n"), "lines", "again\nagain\n"},
-		{"exec-watch.yaml", "copy", writes("messages", "one\n"), "copy", "one\n"},
-		{"notify.yaml", "reloads", writes("app.conf", "listen 80"), "reloads", "reloaded\nreloaded\n"},
+		{"file-source.yaml", "copy", puts("copy", "damaged"), "copy", "the original\n"},
+		{"file-fragments.yaml", "hosts", puts("hosts.d/15-nas", "192.0.2.2 nas\n"), "hosts", "127.0.0.1 localhost\n192.0.2.2 nas\n192.0.2.1 printer\n"},
+		{"directory.yaml", "copy.d/managed", puts("conf.d/stray", ""), "conf.d/stray", absent},
+		{"exec-watch.yaml", "copy", puts("messages", "one\n"), "copy", "one\n"},
+		{"notify.yaml", "reloads", puts("app.conf", "listen 80"), "reloads", "reloaded\nreloaded\n"},
 		{"poll.yaml", "polled", removes("polled"), "polled", ""},
-		{"line.yaml", "hosts", writes("hosts", "a\n192.0.2.7 oldprinter\nb\n"), "hosts", "a\nb\n192.0.2.1 printer\n"},
+		{"line.yaml", "hosts", puts("hosts", "a\n192.0.2.7 oldprinter\nb\n"), "hosts", "a\nb\n192.0.2.1 printer\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.graph+" keeps "+tt.path, func(t *testing.T) {
@@ -375,6 +374,34 @@ func TestKeeping(t *testing.T) {
 
 func removes(path string) func(dir string) error {
 	return func(dir string) error { return os.Remove(filepath.Join(dir, path)) }
+}
+
+// puts replaces a file in one instant: what is written bit by bit is repaired in between.
+func puts(path, text string) func(dir string) error {
+	return func(dir string) error {
+		part := filepath.Join(dir, "part")
+		return errors.Join(os.WriteFile(part, []byte(text), 0o644), os.Rename(part, filepath.Join(dir, path)))
+	}
+}
+
+func TestEachLineOfAWatchIsAnEvent(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "exec-watch.yaml")
+	p := h.start()
+	p.until("converged")
+	messages, err := os.OpenFile(h.dir+"/messages", os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer messages.Close()
+	becomes(t, "the command has run again", func() bool {
+		if _, err := messages.WriteString("line\n"); err != nil { // again and again: nobody knows when tail begins to read
+			t.Fatal(err)
+		}
+		got, _ := os.ReadFile(h.dir + "/lines")
+		return bytes.Count(got, []byte("\n")) > 1
+	})
+	p.stop()
 }
 
 func TestTimerTicks(t *testing.T) {

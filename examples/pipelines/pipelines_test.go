@@ -119,9 +119,11 @@ func holds(path, text string) func() bool {
 	return func() bool { got, _ := os.ReadFile(path); return string(got) == text }
 }
 
+// write replaces a file in one instant: what is written bit by bit is repaired in between.
 func write(t *testing.T, path, text string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+	part := path + ".part"
+	if err := errors.Join(os.WriteFile(part, []byte(text), 0o644), os.Rename(part, path)); err != nil {
 		t.Fatal(err)
 	}
 }
