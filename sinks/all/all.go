@@ -10,6 +10,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/noop"
 	"github.com/mgmtproject/mgmt/sinks/print"
 	sshauthorizedkey "github.com/mgmtproject/mgmt/sinks/ssh_authorized_key"
+	"github.com/mgmtproject/mgmt/sinks/tar"
 	"github.com/mgmtproject/mgmt/sinks/timer"
 )
 
@@ -22,5 +23,6 @@ var Specs = []sinks.Spec{
 	noop.Spec,
 	print.Spec,
 	sshauthorizedkey.Spec,
+	tar.Spec,
 	timer.Spec,
 }
