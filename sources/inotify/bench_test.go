@@ -42,16 +42,10 @@ func BenchmarkAdd(b *testing.B) {
 					}
 				}
 				b.StopTimer()
-				ctx, cancel := context.WithCancel(b.Context())
-				ended := make(chan struct{})
-				go func() {
-					_ = src.Events().Subscribe(ctx, func(sources.Event) bool { return true })
-					close(ended)
-				}()
-				_ = src.Flush(ctx)
+				stop := consume(b, src, func() {})
+				_ = src.Flush(b.Context())
 				start := time.Now()
-				cancel()
-				<-ended
+				stop()
 				closing = append(closing, time.Since(start))
 				b.StartTimer()
 			}
@@ -67,19 +61,56 @@ func BenchmarkFlush(b *testing.B) {
 	if err := src.Add(inotify.Path(b.TempDir())); err != nil {
 		b.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(b.Context())
-	ended := make(chan struct{})
-	go func() {
-		_ = src.Events().Subscribe(ctx, func(sources.Event) bool { return true })
-		close(ended)
-	}()
+	defer consume(b, src, func() {})()
 	for b.Loop() {
-		if err := src.Flush(ctx); err != nil {
+		if err := src.Flush(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}
-	cancel()
-	<-ended
+}
+
+// BenchmarkIrrelevant is the price of 5,000 events that concern nobody, from the kernel's
+// queue to being dropped. Two files are changed in turns, or the kernel would merge.
+func BenchmarkIrrelevant(b *testing.B) {
+	const events = 5000
+	dir := b.TempDir()
+	for _, name := range []string{"/a", "/b"} {
+		if err := os.WriteFile(dir+name, nil, 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	src := inotify.New(inotify.Options{})
+	for b.Loop() {
+		b.StopTimer()
+		if err := src.Add(inotify.Path(dir + "/f")); err != nil {
+			b.Fatal(err)
+		}
+		for i := range events {
+			if err := os.Chmod(dir+"/"+"ab"[i%2:][:1], 0o600); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		stop := consume(b, src, func() {})
+		if err := src.Flush(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		stop()
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/events, "ns/event")
+}
+
+// consume subscribes to src until stop.
+func consume(b *testing.B, src *inotify.Source, each func()) (stop func()) {
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan struct{})
+	go func() {
+		_ = src.Events().Subscribe(ctx, func(sources.Event) bool { each(); return true })
+		close(ended)
+	}()
+	return func() { cancel(); <-ended }
 }
 
 // BenchmarkLatency measures, in turns, the time from a change until a bare loop around
@@ -119,17 +150,11 @@ func BenchmarkLatency(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		ctx, cancel := context.WithCancel(b.Context())
 		events := make(chan time.Time, 1024)
-		ended := make(chan struct{})
-		go func() {
-			_ = src.Events().Subscribe(ctx, func(sources.Event) bool { events <- time.Now(); return true })
-			close(ended)
-		}()
-		_ = src.Flush(ctx)
+		stop = consume(b, src, func() { events <- time.Now() })
+		_ = src.Flush(b.Context())
 		measure(events, &ours, 50)
-		cancel()
-		<-ended
+		stop()
 	}
 	slices.Sort(raw)
 	slices.Sort(ours)

@@ -198,6 +198,9 @@ func (s *Source) fire(t *target, what string) {
 
 // overflow renews everything after the kernel has dropped events.
 func (s *Source) overflow() {
+	if err := s.k.failure.Swap(nil); err != nil {
+		s.log.Error("reading from inotify failed", "err", *err)
+	}
 	s.unlist()
 	if root := s.entries["/"]; root != nil {
 		s.changed(root, "overflow")
@@ -213,9 +216,7 @@ func (s *Source) overflow() {
 		old := s.k.cookie
 		s.k.cookie = newCookie(s.k.fs)
 		old.close(s.k.fs)
-		if s.k.cookie.drop() != nil {
-			s.land()
-		}
+		s.drop()
 	}
 }
 

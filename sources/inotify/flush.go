@@ -26,18 +26,25 @@ func free(batches []*batch) {
 // What is polled is compared at once.
 func (s *Source) Flush(ctx context.Context) error {
 	s.mu.Lock()
-	k, polling := s.k, len(s.polled) > 0
-	s.mu.Unlock()
+	k := s.k
 	if k == nil {
+		s.mu.Unlock()
 		return nil
 	}
-	if polling {
-		s.poll()
-	}
-	s.mu.Lock()
-	if s.k != k {
+	if len(s.polled) > 0 {
+		polled := make(chan struct{})
+		k.wg.Go(func() { s.poll(); close(polled) })
 		s.mu.Unlock()
-		return errClosed
+		select {
+		case <-polled:
+		case <-ctx.Done(): // a server may not answer
+			return context.Cause(ctx)
+		}
+		s.mu.Lock()
+		if s.k != k {
+			s.mu.Unlock()
+			return errClosed
+		}
 	}
 	b := s.mark(k.remounted())
 	s.mu.Unlock()
@@ -72,7 +79,18 @@ func (s *Source) mark(remount bool) *batch {
 // to do is to emit what is pending.
 func (s *Source) launch() {
 	s.flight, s.next = s.next, nil
-	if s.flight != nil && s.k.cookie.drop() != nil {
+	if s.flight != nil {
+		s.drop()
+	}
+}
+
+// drop drops the cookie of the batch in flight.
+func (s *Source) drop() {
+	c := &s.k.cookie
+	if c.file == nil {
+		*c = newCookie(s.k.fs)
+	}
+	if c.drop() != nil {
 		s.land()
 		signal(s.wake)
 	}

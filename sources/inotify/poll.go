@@ -23,26 +23,26 @@ type prints struct{ entry, list uint64 }
 
 // cover polls e, or no longer does, as the kernel watches that it depends on require.
 func (s *Source) cover(e *entry) {
-	var p polled
 	var why *cause
+	var entry, list bool
 	if e.w != nil && e.w.cause != nil {
 		why = e.w.cause
-		p.list = e.tree
-		p.entry = e.w.mode&unix.S_IFMT != unix.S_IFDIR
+		list = e.tree
+		entry = e.w.mode&unix.S_IFMT != unix.S_IFDIR
 	}
 	if e.dir != nil && e.dir.w != nil && e.dir.w.cause != nil {
 		why = e.dir.w.cause
-		p.entry = true
+		entry = true
 	}
-	if !p.entry && !p.list || s.entries[e.key] != e {
+	if !entry && !list || s.entries[e.key] != e {
 		delete(s.polled, e)
 		return
 	}
-	p.fs = why.fs
 	old := s.polled[e]
-	if old != nil && old.entry == p.entry && old.list == p.list && old.fs == p.fs {
+	if old != nil && old.entry == entry && old.list == list && old.fs == why.fs {
 		return
 	}
+	p := &polled{entry: entry, list: list, fs: why.fs}
 	p.prints = p.look(e.key)
 	if old != nil && old.fs == p.fs { // what has changed since the last look is still news
 		if old.entry {
@@ -52,7 +52,7 @@ func (s *Source) cover(e *entry) {
 			p.prints.list = old.prints.list
 		}
 	}
-	s.polled[e] = &p
+	s.polled[e] = p
 	s.warn(e, why)
 	s.startPolling()
 }

@@ -13,6 +13,9 @@ import (
 	"github.com/mgmtproject/mgmt/streams"
 )
 
+// burst is how many events are taken at once, at well below a microsecond each.
+const burst = 64
+
 // Events implements sources.Source. The events come on the goroutine of the subscriber,
 // which takes them from the kernel's queue itself: if it is slow, they wait there.
 func (s *Source) Events() streams.Observable[sources.Event] {
@@ -137,13 +140,9 @@ func (s *Source) pump(ctx context.Context, woken <-chan struct{}, emit func(sour
 	s.mu.Unlock()
 	for {
 		select {
-		case ev, open := <-events:
+		case ev := <-events:
 			s.mu.Lock()
-			if !open {
-				events = s.queue()
-			} else if s.k != nil {
-				s.handle(ev)
-			}
+			s.handleBurst(ev, events)
 		case <-s.wake:
 			s.mu.Lock()
 			events = s.queue()
@@ -161,6 +160,20 @@ func (s *Source) pump(ctx context.Context, woken <-chan struct{}, emit func(sour
 			return
 		}
 	}
+}
+
+// handleBurst takes ev and what else has arrived already, so that several events of one
+// change lead to one firing. It does not wait for any.
+func (s *Source) handleBurst(ev fsnotify.Event, events <-chan fsnotify.Event) {
+	for range burst {
+		s.handle(ev)
+		select {
+		case ev = <-events:
+		default:
+			return
+		}
+	}
+	s.handle(ev)
 }
 
 // queue returns the channel of the kernel's events, nil if nothing is watched.

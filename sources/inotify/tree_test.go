@@ -60,7 +60,7 @@ func TestTree(t *testing.T) {
 
 func TestTreesOverlap(t *testing.T) {
 	dir := t.TempDir()
-	script(t, dir, "mkdir d/a/b; mkdir d/c; write d/a/b/f x")
+	script(t, dir, "mkdir d/a/b; mkdir d/a/k; mkdir d/c; write d/a/b/f x")
 	o := observe(t, inotify.Options{})
 	outer, inner := inotify.Tree(dir+"/d"), inotify.Tree(dir+"/d/a")
 	file := inotify.Path(dir + "/d/a/b/f")
@@ -83,6 +83,7 @@ func TestTreesOverlap(t *testing.T) {
 	}
 	o.step(dir, "mv d/a old; mkdir d/a", inner)
 	o.step(dir, "quiet: write old/b/f z", inner)
+	o.step(dir, "quiet: write old/k/f z", inner)
 	o.step(dir, "rm d/a; mv old d/a", outer)
 	o.step(dir, "write d/a/b/f z", file)
 	o.src.Remove(outer)

@@ -2,9 +2,7 @@ package inotify
 
 import (
 	"errors"
-	"io"
-	"io/fs"
-	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,6 +70,8 @@ func (s *Source) watch(e *entry) {
 		mode:  st.Mode,
 		uid:   st.Uid,
 		gid:   st.Gid,
+
+		enough: int(st.Size) / (entrySize * worth),
 	}
 	if why != nil {
 		return
@@ -165,13 +165,17 @@ func (s *Source) kind(e *entry) uint32 {
 	return st.Mode & unix.S_IFMT
 }
 
+const (
+	worth     = 64 // looks before the first listing, and entries of a listing for each look
+	entrySize = 16 // bytes in the size of a directory, per entry, at least
+)
+
 // listing says whether the entries of dir that lead elsewhere are known from a listing,
 // which for ten thousand files in a directory is several times faster than a look at
 // each. A listing is made after so many looks that its price does not matter beside
 // theirs. It was made under the watch, so it holds until the first event that creates
 // something: an entry that has changed since has its event still to come.
 func (s *Source) listing(dir *entry) bool {
-	const worth = 64 // entries of a listing for the price of a look, and looks before the first
 	w := dir.w
 	if w.list != nil {
 		return true
@@ -181,30 +185,43 @@ func (s *Source) listing(dir *entry) bool {
 	}
 	most := w.looks * worth
 	w.enough = w.looks * 8
-	f, err := os.Open(dir.key)
+	list, n, whole := list(dir.key, most)
+	if whole {
+		w.list, w.looks, w.enough = list, 0, n/worth
+		s.listed = append(s.listed, w)
+	}
+	return whole
+}
+
+// list returns the names in dir of what may not be a regular file, and how many entries
+// there are. It gives up after most of them. It reads the kernel's records itself, since
+// those of regular files need not be turned into anything.
+func list(dir string, most int) (odd map[string]struct{}, n int, whole bool) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false
+		return nil, 0, false
 	}
-	defer f.Close()
-	list := make(map[string]struct{})
-	for n := 0; n < most; {
-		entries, err := f.ReadDir(min(most-n, 1024))
-		for _, d := range entries {
-			if d.Type()&fs.ModeType != 0 {
-				list[d.Name()] = struct{}{}
-			}
-		}
-		n += len(entries)
-		if errors.Is(err, io.EOF) {
-			w.list, w.looks, w.enough = list, 0, n/worth
-			s.listed = append(s.listed, w)
-			return true
-		}
+	defer func() { _ = unix.Close(fd) }()
+	odd = make(map[string]struct{})
+	buf := make([]byte, 32<<10)
+	for n < most {
+		size, err := unix.ReadDirent(fd, buf)
 		if err != nil {
-			return false
+			return nil, n, false
+		}
+		if size == 0 {
+			return odd, n, true
+		}
+		for at := 0; at < size; n++ {
+			d := (*unix.Dirent)(unsafe.Pointer(&buf[at]))
+			if d.Type != unix.DT_REG {
+				name := buf[at+int(unsafe.Offsetof(d.Name)) : at+int(d.Reclen)]
+				odd[unix.ByteSliceToString(name)] = struct{}{}
+			}
+			at += int(d.Reclen)
 		}
 	}
-	return false
+	return nil, n, false
 }
 
 // unlist forgets all listings.
