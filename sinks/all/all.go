@@ -5,6 +5,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/exec"
 	"github.com/mgmtproject/mgmt/sinks/file"
+	"github.com/mgmtproject/mgmt/sinks/gzip"
 	"github.com/mgmtproject/mgmt/sinks/line"
 	"github.com/mgmtproject/mgmt/sinks/msg"
 	"github.com/mgmtproject/mgmt/sinks/noop"
@@ -18,6 +19,7 @@ import (
 var Specs = []sinks.Spec{
 	exec.Spec,
 	file.Spec,
+	gzip.Spec,
 	line.Spec,
 	msg.Spec,
 	noop.Spec,
