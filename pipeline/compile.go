@@ -138,7 +138,7 @@ func locate(node *yaml.Node, cfg any, err error) (Position, string) {
 
 // owners reports resources that manage the same thing on this host.
 func (c *compiler) owners() {
-	owned := map[string]*Vertex{}
+	owned := make(map[string]*Vertex, len(c.g.Vertices))
 	for _, v := range c.g.Vertices {
 		owner, ok := v.Resource.(sinks.Owner)
 		if !ok || v.broken || v.Meta.Hidden {

@@ -49,8 +49,9 @@ type loader struct {
 	kinds    map[string]*kindIndex // by the names that the file uses, in lower case
 	metas    map[*yaml.Node]*Meta  // of meta mappings that have an anchor, to share them
 	pending  []reference
-	blind    bool // the resources can't be read: an edge to nowhere is no news
-	hintCost int  // names that may yet be looked at to find a near one
+	own      []ownKey // of the resource that is being decoded
+	blind    bool     // the resources can't be read: an edge to nowhere is no news
+	hintCost int      // names that may yet be looked at to find a near one
 }
 
 // maxHintCost bounds the search for near names, which would otherwise be quadratic in a
@@ -61,10 +62,14 @@ const maxHintCost = 1_000_000
 type kindIndex struct {
 	unknown bool             // there is no such kind, which has been reported
 	blind   bool             // some have no name that could be read, which has been reported
-	names   map[string]int32 // indices into Vertices
+	names   map[string]int32 // indices into Vertices; made when there are edges
 	exports map[string]int32 // the same, of those that are also collected; else -1
+	count   int              // how many names to expect
 	list    []string         // the names, made when a near one is wanted
 }
+
+// ownKey is one of the reserved keys of a resource.
+type ownKey struct{ key, value *yaml.Node }
 
 // reference is one of require, before, notify and subscribe, to be resolved when all
 // resources are known.
@@ -134,6 +139,9 @@ func (l *loader) file(root *yaml.Node) {
 		l.collect(collect)
 	}
 	l.collectOwn()
+	if given(edges) || len(l.pending) > 0 {
+		l.indexNames()
+	}
 	if given(edges) {
 		l.edges(edges)
 	}
@@ -180,10 +188,24 @@ func posOf(n *yaml.Node) Position { return Position{int32(n.Line), int32(n.Colum
 func (l *loader) index(kind string) *kindIndex {
 	k := l.kinds[kind]
 	if k == nil {
-		k = &kindIndex{names: map[string]int32{}, exports: map[string]int32{}}
+		k = &kindIndex{exports: map[string]int32{}}
 		l.kinds[kind] = k
 	}
 	return k
+}
+
+// indexNames makes the vertices known by their names. Of those that have the same name it
+// is the first.
+func (l *loader) indexNames() {
+	for _, k := range l.kinds {
+		k.names = make(map[string]int32, k.count)
+	}
+	for i, v := range l.g.Vertices {
+		names := l.kinds[v.Kind].names
+		if _, twice := names[v.Name]; !twice {
+			names[v.Name] = int32(i)
+		}
+	}
 }
 
 // resources decodes the map from kinds to lists.
@@ -224,13 +246,22 @@ func (l *loader) kind(spec sinks.Spec, node *yaml.Node) {
 		return
 	}
 	l.g.Vertices = slices.Grow(l.g.Vertices, len(list.Content))
+	index := l.index(spec.Kind)
+	index.count = len(list.Content)
+	pick := func(key, value *yaml.Node, _ bool) {
+		if slices.Contains(reserved, key.Value) {
+			l.own = append(l.own, ownKey{key, value})
+		}
+	}
 	for _, item := range list.Content {
-		l.resource(spec, item)
+		l.own = l.own[:0]
+		params.Each(item, pick)
+		l.resource(spec, index, item)
 	}
 }
 
-func (l *loader) resource(spec sinks.Spec, item *yaml.Node) {
-	index := l.index(spec.Kind)
+// resource decodes a resource, of which l.own has the reserved keys.
+func (l *loader) resource(spec sinks.Spec, index *kindIndex, item *yaml.Node) {
 	if params.Resolve(item).Kind != yaml.MappingNode {
 		index.blind = true
 		l.report(item, "begin it with \"- name: \"", "expected a %s resource, found %s", spec.Kind, params.Describe(item))
@@ -240,19 +271,23 @@ func (l *loader) resource(spec sinks.Spec, item *yaml.Node) {
 	before, pending := len(l.problems), len(l.pending)
 	var name *yaml.Node
 	misnamed := false // which has been reported
-	params.Each(item, func(key, value *yaml.Node, _ bool) {
-		switch key.Value {
+	for _, own := range l.own {
+		switch own.key.Value {
 		case "name":
-			name = value
-			text, wrong := params.Text(key, value)
+			name = own.value
+			if text := params.Resolve(name); isText(text) {
+				v.Name = text.Value
+				continue
+			}
+			text, wrong := params.Text(own.key, name)
 			l.take(wrong, "")
 			v.Name, misnamed = text, len(wrong) > 0
 		case "meta":
-			v.Meta = l.meta(value)
-		case "require", "before", "notify", "subscribe":
-			l.pending = append(l.pending, reference{v, key.Value, value})
+			v.Meta = l.meta(own.value)
+		default:
+			l.pending = append(l.pending, reference{v, own.key.Value, own.value})
 		}
-	})
+	}
 	wrong := params.Decode(item, v.Config, reserved...)
 	l.take(wrong, "unknown parameter %q of "+spec.Kind)
 	misnamed = misnamed || slices.ContainsFunc(wrong, func(p params.Problem) bool { return meant(p, "name") })
@@ -275,8 +310,6 @@ func (l *loader) resource(spec sinks.Spec, item *yaml.Node) {
 	l.g.put(v)
 	if v.Exported {
 		index.exports[v.Name] = -1
-	} else if _, twice := index.names[v.Name]; !twice {
-		index.names[v.Name] = v.index
 	}
 }
 
@@ -369,11 +402,7 @@ func (l *loader) collectOwn() {
 			v := &Vertex{Kind: e.Kind, Name: e.Name, Meta: e.Meta, Config: cfg, Pos: e.Pos, broken: e.broken, node: e.node}
 			collected[e], by[e] = v, c
 			l.g.put(v)
-			index := l.index(v.Kind)
-			index.exports[v.Name] = v.index
-			if _, twice := index.names[v.Name]; !twice {
-				index.names[v.Name] = v.index
-			}
+			l.index(v.Kind).exports[v.Name] = v.index
 		}
 	}
 }

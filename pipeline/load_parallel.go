@@ -73,7 +73,11 @@ func parsePieces(data []byte, size int) *yaml.Node {
 	var taken atomic.Int32
 	var failed atomic.Bool
 	work := func() {
-		for i := taken.Add(1) - 1; int(i) < len(pieces) && !failed.Load(); i = taken.Add(1) - 1 {
+		for !failed.Load() {
+			i := int(taken.Add(1)) - 1
+			if i >= len(pieces) {
+				return
+			}
 			if !pieces[i].parse() {
 				failed.Store(true)
 			}
@@ -176,7 +180,8 @@ func move(n *yaml.Node, lines int) bool {
 		if !move(child, lines) {
 			return false
 		}
-		// What "? key" has no value is found to be missing where the next item begins.
+		// The place of a value that "? key" lacks is that of what comes next, which may
+		// be beyond the piece.
 		if n.Kind == yaml.MappingNode && i%2 == 1 && child.Tag == "!!null" && child.Line != n.Content[i-1].Line {
 			return false
 		}

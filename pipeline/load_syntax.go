@@ -27,6 +27,9 @@ func parseYAML(data []byte) (*yaml.Node, *Problem) {
 	if problem != nil {
 		return nil, problem
 	}
+	if bytes.IndexByte(data, '*') < 0 {
+		return root, nil // without aliases
+	}
 	return root, checkAliases(root)
 }
 
