@@ -2,6 +2,7 @@ package operators
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -233,8 +234,8 @@ func (s *sequencer) input(in Input) bool {
 	if in.Graph != nil {
 		s.swap(in)
 	}
-	if len(in.Wake) > 0 {
-		s.wake(in)
+	if len(in.Wake) > 0 && !s.wake(in) {
+		return false
 	}
 	if in.Note != nil {
 		s.out(Result{Kind: Noted, Note: in.Note})
@@ -245,13 +246,21 @@ func (s *sequencer) input(in Input) bool {
 	return true
 }
 
-func (s *sequencer) wake(in Input) {
+// wake reports false, and ends the stream, if the graph has no such vertex.
+func (s *sequencer) wake(in Input) bool {
+	for _, v := range in.Wake {
+		if v != All && (v < 0 || int(v) >= s.g.Len()) {
+			s.cancel(fmt.Errorf("an input wakes vertex %d of a graph of %d", v, s.g.Len()))
+			return false
+		}
+	}
 	if s.opts.Trace {
 		s.traceWake(in)
 	}
 	s.mu.Lock()
 	s.machine.wake(in.Wake, in.Ref, in.Refresh)
 	s.settle(0)
+	return true
 }
 
 func (s *sequencer) traceWake(in Input) {

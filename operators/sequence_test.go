@@ -450,6 +450,13 @@ func TestSequenceEnds(t *testing.T) {
 			t.Errorf("got %v, want %v", err, errBoom)
 		}
 	})
+	t.Run("when an input wakes what is not in the graph", func(t *testing.T) {
+		in := streams.Of(operators.Input{Graph: newGraph(t, []operators.Sink{ok})}, operators.Input{Wake: []int32{1}})
+		err := operators.Sequence(in, operators.SequenceOptions{}).Subscribe(t.Context(), func(operators.Result) bool { return true })
+		if err == nil || err.Error() != "an input wakes vertex 1 of a graph of 1" {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("with the panic of its subscriber", func(t *testing.T) {
 		err := operators.Sequence(endless(t, ok), operators.SequenceOptions{}).Subscribe(t.Context(), func(operators.Result) bool { panic("oh") })
 		if p, is := errors.AsType[*streams.PanicError](err); !is || p.Value != "oh" {

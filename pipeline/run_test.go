@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -367,4 +368,31 @@ func TestResyncLeavesAloneWhatActs(t *testing.T) {
 			t.Errorf("runs in 95 hours with a resync each 10: %v", runs)
 		}
 	})
+}
+
+func TestMetaParametersWithoutEffectAreToldOnce(t *testing.T) {
+	g, err := pipeline.Load("g.yaml", []byte("graph: g\nresources:\n  step:\n  - {name: a, meta: {limit: 5, reverse: true}}\n  - {name: b, meta: {limit: 2, retry: 1}}\n"), traceRegistry(t))
+	if err == nil {
+		err = g.Compile(sinks.Options{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	opts := pipeline.Options{ConvergedExit: true, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))}
+	if err := pipeline.Run(streams.Of(pipeline.Update{Graph: g}), opts).Subscribe(t.Context(), func(pipeline.Result) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	want := "level=WARN msg=\"meta-parameter has no effect yet\" name=limit resources=2 first=step[a]\n" +
+		"level=WARN msg=\"meta-parameter has no effect yet\" name=reverse resources=1 first=step[a]\n"
+	if log.String() != want {
+		t.Errorf("got\n%swant\n%s", log.String(), want)
+	}
 }

@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 
 	"github.com/mgmtproject/mgmt/operators"
 	"github.com/mgmtproject/mgmt/sinks"
@@ -62,6 +64,7 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 	}
 	counts.Removed = len(old) - counts.Changed
 
+	e.warnOfInactive(fresh)
 	e.startWatching(fresh)
 	e.stopWatching(old) // those that were kept have been deleted from it
 	for i, u := range units {
@@ -109,4 +112,24 @@ func (e *engine) running(g *Graph, units []*unit) *Graph {
 		r.Vertices[i] = u.vertex
 	}
 	return &r
+}
+
+// warnOfInactive tells which meta-parameters of new resources have no effect yet, a line
+// for each, since a graph that relies on them would surprise.
+func (e *engine) warnOfInactive(units []*unit) {
+	counts := map[string]int{}
+	first := map[string]*Vertex{}
+	for _, u := range units {
+		if u.vertex.Meta == &defaultMeta {
+			continue
+		}
+		for _, name := range u.vertex.Meta.inactive() {
+			if counts[name]++; counts[name] == 1 {
+				first[name] = u.vertex
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		e.opts.Log.Warn("meta-parameter has no effect yet", "name", name, "resources", counts[name], "first", first[name].String())
+	}
 }

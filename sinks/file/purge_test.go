@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -178,11 +179,18 @@ func TestPurgeStopsAtMountPoints(t *testing.T) {
 func TestPurgeSparesFilesThatAreBeingWritten(t *testing.T) {
 	d := t.TempDir()
 	setup(t, mkdir(d+"/p"), write(d+"/p/.mgmt-0123456789abcdef", "left over"), link("x", d+"/p/.mgmt-0123456789abcdee"))
+	for _, name := range []string{".mgmt-0123456789abcdef", ".mgmt-0123456789abcdee"} {
+		long := unix.NsecToTimespec(time.Now().Add(-2 * time.Minute).UnixNano())
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, d+"/p/"+name, []unix.Timespec{long, long}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setup(t, write(d+"/p/.mgmt-0123456789abcded", "made a moment ago, and not locked yet"))
 	purge := sinktest.Build(t, file.Spec, d+"/p/", params{"purge": true})
 	settle := sinktest.Build(t, file.Spec, d+"/p/", params{"recurse": true, "mode": "0600"})
 	err := atomicfile.Replace(t.Context(), atomicfile.At(d+"/p/f"), atomicfile.Options{Meta: atomicfile.Keep}, func(*atomicfile.Temp) error {
 		apply(t, purge)
-		if left := tree(t, d+"/p"); len(left) != 1 || !atomicfile.IsTemp(left[0]) {
+		if left := tree(t, d+"/p"); len(left) != 2 || !atomicfile.IsTemp(left[0]) || !atomicfile.IsTemp(left[1]) {
 			t.Errorf("there is %q", left)
 		}
 		if out := apply(t, purge); out.Changed {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -287,6 +288,12 @@ func (c *check) purgeAll(p atomicfile.Place, dst int, have, keep []string) (spar
 	return spared, nil
 }
 
+// young says that a temporary file may have been made a moment ago, and not be locked
+// yet. To take it from whoever writes it would make both begin again, and again.
+func young(st *unix.Stat_t) bool {
+	return time.Since(time.Unix(st.Mtim.Unix())) < time.Minute
+}
+
 // purge removes what is at p, with everything in it that nobody manages, and reports
 // whether something had to stay.
 func (c *check) purge(p atomicfile.Place) (bool, error) {
@@ -298,7 +305,7 @@ func (c *check) purge(p atomicfile.Place) (bool, error) {
 		return false, err
 	}
 	name := filepath.Base(p.Path)
-	if c.spare.managed(p.Path) || c.spare.aliased(p, &st) || atomicfile.IsTemp(name) && !atomicfile.Stale(p) {
+	if c.spare.managed(p.Path) || c.spare.aliased(p, &st) || atomicfile.IsTemp(name) && (young(&st) || !atomicfile.Stale(p)) {
 		return true, nil
 	}
 	remove := p.Unlink
