@@ -206,7 +206,7 @@ func TestInAChrootWithoutProc(t *testing.T) {
 	dir := t.TempDir()
 	script(t, dir, "mkdir tmp; mkdir d")
 	t.Setenv("TMPDIR", "/tmp")
-	if err := errors.Join(syscall.Chroot(dir), os.Chdir("/")); err != nil {
+	if err := errors.Join(syscall.Chroot(dir), syscall.Chdir("/")); err != nil {
 		t.Skip("needs a user namespace that may chroot:", err)
 	}
 	var log logged
