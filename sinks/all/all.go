@@ -9,6 +9,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/line"
 	"github.com/mgmtproject/mgmt/sinks/msg"
 	"github.com/mgmtproject/mgmt/sinks/noop"
+	"github.com/mgmtproject/mgmt/sinks/password"
 	"github.com/mgmtproject/mgmt/sinks/print"
 	sshauthorizedkey "github.com/mgmtproject/mgmt/sinks/ssh_authorized_key"
 	"github.com/mgmtproject/mgmt/sinks/tar"
@@ -23,6 +24,7 @@ var Specs = []sinks.Spec{
 	line.Spec,
 	msg.Spec,
 	noop.Spec,
+	password.Spec,
 	print.Spec,
 	sshauthorizedkey.Spec,
 	tar.Spec,
