@@ -138,7 +138,8 @@ func (s *Source) changed(e *entry, what string) {
 	if e.w != nil {
 		s.renew(e)
 	}
-	for _, n := range slices.Clone(e.nodes) {
+	nodes := slices.Clone(e.nodes)
+	for _, n := range nodes {
 		if n.pass != s.pass {
 			s.resolveAll(n)
 		}
@@ -147,21 +148,21 @@ func (s *Source) changed(e *entry, what string) {
 		s.regrow(e)
 	}
 	s.fresh = ""
-	s.fireBelow(e, what)
+	s.fireBelow(nodes, what)
+	s.fireRoots(e, what)
 	s.fireRoots(e.dir, what)
 }
 
-// fireBelow fires the watches of all paths that lead over e, and the trees that cover it.
-func (s *Source) fireBelow(e *entry, what string) {
+// fireBelow fires the watches of nodes and of all nodes below them.
+func (s *Source) fireBelow(nodes []*node, what string) {
 	parent := "parent " + what
-	for _, n := range e.nodes {
+	for _, n := range nodes {
 		s.fire(n.self, what)
 		s.fire(n.tree, what)
 		for c := n.first; c != nil; c = c.next {
 			s.fireAll(c, parent)
 		}
 	}
-	s.fireRoots(e, what)
 }
 
 func (s *Source) fireAll(n *node, what string) {

@@ -115,7 +115,8 @@ func (s *Source) unwatch(e *entry) {
 	}
 	for _, o := range others {
 		_ = s.k.fs.Add(o.key) // an error says that o is gone, and an event will, too
-		s.fireBelow(o, "rewatch")
+		s.fireBelow(o.nodes, "rewatch")
+		s.fireRoots(o, "rewatch")
 	}
 }
 
