@@ -2,6 +2,7 @@ package inotify_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -185,7 +186,7 @@ func TestPollingMoreKeepsWhatIsKnown(t *testing.T) {
 	dir := t.TempDir()
 	script(t, dir, "mkdir d")
 	setLimit(t, "max_inotify_watches", "1")
-	o := observe(t, inotify.Options{PollEvery: time.Hour})
+	o := observe(t, inotify.Options{PollEvery: 20 * time.Millisecond})
 	path, tree := inotify.Path(dir+"/d"), inotify.Tree(dir+"/d")
 	o.add(path)
 	o.silent("adding")
@@ -328,4 +329,32 @@ func TestGeneratedFilesArePolledByContent(t *testing.T) {
 	_ = cmd.Wait()
 	o.fires(exit, "a process ends")
 	log.check(t, 1)
+}
+
+// TestFlushDoesNotHastenPolling flushes after each event, as the engine does, while a
+// path is polled that differs at every look.
+func TestFlushDoesNotHastenPolling(t *testing.T) {
+	const every = 50 * time.Millisecond
+	src := inotify.New(inotify.Options{PollEvery: every})
+	if err := src.Add(inotify.Path("/proc/self/schedstat")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	events := make(chan sources.Event, 1000)
+	done := make(chan error, 1)
+	go func() {
+		done <- src.Events().Subscribe(ctx, func(ev sources.Event) bool { events <- ev; return true })
+	}()
+	began := time.Now()
+	for time.Since(began) < 20*every {
+		if err := src.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	most := 2 + 2*int(time.Since(began)/every) // the interval's own, and those of Flush
+	cancel()
+	<-done
+	if n := len(events); n < 5 || n > most {
+		t.Errorf("%d events in %v, with an interval of %v; want at most %d", n, time.Since(began), every, most)
+	}
 }

@@ -3,6 +3,7 @@ package inotify
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // errClosed is what Flush returns when the source was closed while it waited.
@@ -23,7 +24,9 @@ func free(batches []*batch) {
 
 // Flush implements sources.Flusher. It puts a mark into the kernel's queue and waits
 // until all before it has been emitted, some ten microseconds when the queue is empty.
-// What is polled is compared at once.
+// If something is polled, it waits until that is due, and compares: a path that differs at
+// every look, as /proc/loadavg does, is not looked at more often for a caller who flushes
+// after each event.
 func (s *Source) Flush(ctx context.Context) error {
 	s.mu.Lock()
 	k := s.k
@@ -32,6 +35,21 @@ func (s *Source) Flush(ctx context.Context) error {
 		return nil
 	}
 	if len(s.polled) > 0 {
+		due := time.NewTimer(time.Until(s.compared.Add(s.every)))
+		s.mu.Unlock()
+		defer due.Stop()
+		select {
+		case <-due.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-k.stop:
+			return errClosed
+		}
+		s.mu.Lock()
+		if s.k != k {
+			s.mu.Unlock()
+			return errClosed
+		}
 		polled := make(chan struct{})
 		k.wg.Go(func() { s.poll(); close(polled) })
 		s.mu.Unlock()

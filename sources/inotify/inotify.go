@@ -98,20 +98,21 @@ type Source struct {
 	yield chan struct{} // asks a tap to put the baton back, for Events
 	wake  chan struct{} // tells who holds the baton that there is something to do
 
-	mu      sync.Mutex
-	k       *kernel            // nil while nothing is watched
-	nodes   map[string]*node   // paths as asked for, by path
-	entries map[string]*entry  // directory entries they depend on, by path without symlinks
-	inodes  map[inode][]*entry // kernel watches; more than one entry for a bind mount
-	aliased int                // inodes with more than one entry
-	trees   int                // nodes watched as a tree
-	listed  []*kernelWatch     // those with a listing
-	pass    int                // numbers the calls of changed
-	fresh   string             // the entry at and below which kernel watches are renewed
-	polled  map[*entry]*polled
-	special map[uint64]string // filesystems that do not report, by device; "" for one that does
-	mounts  map[string]uint64 // what is mounted where
-	warned  map[string]bool   // causes that have been logged
+	mu       sync.Mutex
+	k        *kernel            // nil while nothing is watched
+	nodes    map[string]*node   // paths as asked for, by path
+	entries  map[string]*entry  // directory entries they depend on, by path without symlinks
+	inodes   map[inode][]*entry // kernel watches; more than one entry for a bind mount
+	aliased  int                // inodes with more than one entry
+	trees    int                // nodes watched as a tree
+	listed   []*kernelWatch     // those with a listing
+	pass     int                // numbers the calls of changed
+	fresh    string             // the entry at and below which kernel watches are renewed
+	polled   map[*entry]*polled
+	compared time.Time         // when, the last time
+	special  map[uint64]string // filesystems that do not report, by device; "" for one that does
+	mounts   map[string]uint64 // what is mounted where
+	warned   map[string]bool   // causes that have been logged
 
 	serving bool // Events is subscribed
 	counted int  // watches added

@@ -144,6 +144,7 @@ func (s *Source) poll() {
 		last prints
 	}
 	s.mu.Lock()
+	s.compared = time.Now()
 	looks := make([]look, 0, len(s.polled))
 	for e, p := range s.polled {
 		looks = append(looks, look{e, p, p.prints})
