@@ -6,6 +6,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/exec"
 	"github.com/mgmtproject/mgmt/sinks/file"
 	"github.com/mgmtproject/mgmt/sinks/gzip"
+	httpclient "github.com/mgmtproject/mgmt/sinks/http_client"
 	"github.com/mgmtproject/mgmt/sinks/line"
 	"github.com/mgmtproject/mgmt/sinks/msg"
 	"github.com/mgmtproject/mgmt/sinks/noop"
@@ -21,6 +22,7 @@ var Specs = []sinks.Spec{
 	exec.Spec,
 	file.Spec,
 	gzip.Spec,
+	httpclient.Spec,
 	line.Spec,
 	msg.Spec,
 	noop.Spec,
