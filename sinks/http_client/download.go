@@ -201,7 +201,7 @@ func (c *client) verify(ctx context.Context, p *part) error {
 		return err
 	}
 	if sum != c.sum {
-		return fmt.Errorf("%s has the sha256 %s, expected %s: %w", c.url.Redacted(), sum, c.sum, errChecksum)
+		return fmt.Errorf("%s has the sha256 %s, expected %s: %w", bare(c.url), sum, c.sum, errChecksum)
 	}
 	return nil
 }
@@ -224,7 +224,7 @@ func (c *client) fetch(ctx context.Context, p *part) error {
 		further := p.size > before && p.rec.version() != "" || errors.Is(err, errRange)
 		if !continues || !further || i == attempts || c.method != http.MethodGet {
 			if p.size > 0 {
-				return fmt.Errorf("after %d bytes of %s: %w", p.size, c.url.Redacted(), err)
+				return fmt.Errorf("after %d bytes of %s: %w", p.size, bare(c.url), err)
 			}
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -52,10 +53,14 @@ func (c *client) ask(ctx context.Context, header http.Header) (*exchange, error)
 	req.Header.Set("Accept-Encoding", "identity")
 	if x.Response, err = web.Do(req); err != nil { //nolint:bodyclose // that is what close does
 		defer x.close()
-		if err := x.failed(err); err != errStalled {
-			return nil, err
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("%s %s: %w", c.method, c.url.Redacted(), errStalled)
+		err = x.failed(err)
+		if full, ok := errors.AsType[*url.Error](err); ok { // it would show the query
+			err = full.Err
+		}
+		return nil, fmt.Errorf("%s %s: %w", c.method, bare(c.url), err)
 	}
 	return x, nil
 }
@@ -86,7 +91,7 @@ func (x *exchange) failed(err error) error {
 func (c *client) refused(r *http.Response) error {
 	where := ""
 	if got := r.Request.URL; got.String() != c.url.String() {
-		where = ", redirected to " + got.Redacted()
+		where = ", redirected to " + bare(got)
 	}
-	return fmt.Errorf("%s %s: the server answers %s%s", c.method, c.url.Redacted(), r.Status, where)
+	return fmt.Errorf("%s %s: the server answers %s%s", c.method, bare(c.url), r.Status, where)
 }

@@ -101,7 +101,7 @@ func (c *Config) Build(name string, _ sinks.Options) (sinks.Resource, error) {
 	}
 	switch {
 	case k.url.Scheme != "http" && k.url.Scheme != "https" || k.url.Host == "":
-		return nil, &sinks.ParamError{Param: "url", Err: fmt.Errorf("%q is no address such as https://example.org/file", k.url.Redacted())}
+		return nil, &sinks.ParamError{Param: "url", Err: fmt.Errorf("%q is no address such as https://example.org/file", bare(k.url))}
 	case k.method == http.MethodGet && k.body != "":
 		return nil, &sinks.ParamError{Param: "body", Err: errors.New("it has no effect with GET: give another method")}
 	}
@@ -139,7 +139,7 @@ func (c *client) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, err
 	if err != nil || right {
 		return sinks.Outcome{}, err
 	}
-	out := sinks.Outcome{Changed: true, Changes: []sinks.Change{{Field: "content", From: from, To: c.shown()}}}
+	out := sinks.Outcome{Changed: true, Changes: []sinks.Change{{Field: "content", From: from, To: bare(c.url)}}}
 	if !apply {
 		return out, nil
 	}
@@ -149,11 +149,11 @@ func (c *client) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, err
 	return out, nil
 }
 
-// shown is where the file comes from, without a password.
-func (c *client) shown() string {
-	u := *c.url
-	u.User, u.RawQuery, u.Fragment = nil, "", ""
-	return u.String()
+// bare is an address without what may be secret: a password or the query.
+func bare(u *url.URL) string {
+	b := *u
+	b.User, b.RawQuery, b.Fragment = nil, "", ""
+	return b.String()
 }
 
 // look describes the file; nil if there is none, or a link that will be replaced.
@@ -211,7 +211,7 @@ func (c *client) right(ctx context.Context, found *unix.Stat_t, apply bool) (boo
 		return false, context.Cause(ctx)
 	}
 	if err != nil {
-		return false, fmt.Errorf("comparing %s with %s: %w", c.path, c.url.Redacted(), x.failed(err))
+		return false, fmt.Errorf("comparing %s with %s: %w", c.path, bare(c.url), x.failed(err))
 	}
 	if same {
 		c.remember(found, c.recordOf(x.Response), apply)

@@ -114,9 +114,11 @@ func TestCheap(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	began := time.Now()
 	check()
-	if check(); written != 2 {
-		t.Errorf("what may have changed in this very moment has been written %d times, want 2", written)
+	check()
+	if check(); written != 3 && time.Since(began) < time.Second {
+		t.Errorf("what may have changed in this very moment has been written %d times, want 3", written)
 	}
 	settled(t, out)
 	check()
