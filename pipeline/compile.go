@@ -19,7 +19,7 @@ import (
 // be compiled. The error is Problems; the graph is of no use then.
 func (g *Graph) Compile(opts sinks.Options) error {
 	for _, v := range slices.Concat(g.Vertices, g.Exports) {
-		v.broken = false
+		v.broken, v.partly = false, false
 	}
 	return g.compile(opts).err()
 }
@@ -85,9 +85,10 @@ func firstAt(at Position) string {
 	return fmt.Sprintf(", first in line %d", at.Line)
 }
 
-// build builds the resource of a vertex.
+// build builds the resource of a vertex. Of one with unknown parameters it reports what is
+// wrong with the others, but not what may follow from those that are missing.
 func (c *compiler) build(v *Vertex, opts sinks.Options) {
-	if v.broken {
+	if v.broken && !v.partly {
 		return
 	}
 	if v.Meta == nil {
@@ -104,6 +105,9 @@ func (c *compiler) build(v *Vertex, opts sinks.Options) {
 		v.broken = true
 		at, text := locate(v.node, v.Config, err)
 		if at.Line == 0 {
+			if v.partly {
+				return
+			}
 			at = v.Pos
 		}
 		switch {
@@ -141,7 +145,7 @@ func (c *compiler) owners() {
 	owned := make(map[string]*Vertex, len(c.g.Vertices))
 	for _, v := range c.g.Vertices {
 		owner, ok := v.Resource.(sinks.Owner)
-		if !ok || v.broken || v.Meta.Hidden {
+		if !ok || v.broken && !v.partly || v.Meta.Hidden {
 			continue
 		}
 		for _, thing := range owner.Owns() {

@@ -65,6 +65,7 @@ type Vertex struct {
 	// Exported says that the name began with @@.
 	Exported bool
 
+	partly bool       // broken by unknown parameters only: the known ones can be checked
 	broken bool       // already reported: don't build it, don't report what follows from it
 	index  int32      // in Vertices, for Connect
 	node   *yaml.Node // what the file says, for positions, until Compile is done

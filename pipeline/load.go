@@ -307,6 +307,7 @@ func (l *loader) resource(spec sinks.Spec, index *kindIndex, item *yaml.Node) {
 		return
 	}
 	v.broken = len(l.problems) > before
+	v.partly = v.broken && onlyUnknown(wrong)
 	l.g.put(v)
 	if v.Exported {
 		index.exports[v.Name] = -1
@@ -328,7 +329,7 @@ func (l *loader) meta(node *yaml.Node) *Meta {
 	if key, _ := params.Locate(node, m, "burst"); key == nil && !math.IsInf(m.Limit, 1) {
 		m.Burst = 1
 	}
-	if len(wrong) == 0 {
+	if onlyUnknown(wrong) {
 		if err := m.Validate(); err != nil {
 			at, text := locate(node, m, err)
 			l.problems = append(l.problems, Problem{File: l.g.File, Pos: at, Message: text})
@@ -405,6 +406,11 @@ func (l *loader) collectOwn() {
 			l.index(v.Kind).exports[v.Name] = v.index
 		}
 	}
+}
+
+// onlyUnknown says that all that is wrong are names, so that the values can be judged.
+func onlyUnknown(wrong []params.Problem) bool {
+	return !slices.ContainsFunc(wrong, func(p params.Problem) bool { return !p.Unknown })
 }
 
 // moved is the desired state of an exported resource after it was collected: its path,
