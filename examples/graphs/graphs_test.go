@@ -134,6 +134,22 @@ var graphs = map[string]struct {
 		before: writes("hosts", "127.0.0.1 localhost\n  192.0.2.7 oldprinter\n"),
 		want:   map[string]string{"hosts": "127.0.0.1 localhost\n192.0.2.1 printer\n"},
 	},
+	"archive.yaml": {
+		want: map[string]string{"conf/app.conf": "listen 8080\n"},
+		check: func(dir string) error {
+			out, err := exec.Command("tar", "-xzOf", dir+"/conf.tar.gz", "conf/app.conf").CombinedOutput()
+			if err != nil || string(out) != "listen 8080\n" {
+				return fmt.Errorf("tar says %q (%w)", out, err)
+			}
+			return nil
+		},
+	},
+	"authorized-key.yaml": {
+		before: writes("authorized_keys", "# keys\nssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDGJ3JLqd4+xVGbl3Oj7CsGRJtm2WahK8Arab6WDZlt7 at home\n"),
+		want: map[string]string{"authorized_keys": "# keys\n" + `restrict,command="backup --serve" ` +
+			"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBgW1oD+huxYlpkD/65Au2pTmkr2VZl3PLiDtJx447zp\n"},
+	},
+	"password.yaml":         {check: modes(map[string]os.FileMode{"database.password": 0o600})},
 	"messages.yaml":         {},
 	"short-edges.yaml":      {},
 	"references.yaml":       {},
