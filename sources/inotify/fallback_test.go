@@ -336,7 +336,7 @@ func TestGeneratedFilesArePolledByContent(t *testing.T) {
 func TestFlushDoesNotHastenPolling(t *testing.T) {
 	const every = 50 * time.Millisecond
 	src := inotify.New(inotify.Options{PollEvery: every})
-	if err := src.Add(inotify.Path("/proc/self/schedstat")); err != nil {
+	if err := src.Add(inotify.Path("/proc/uptime")); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
