@@ -294,6 +294,7 @@ func (s *sequencer) swap(in Input) {
 		r.v = v
 		return v == none
 	})
+	s.busy++ // the swap itself: what ends before start must not find that all is idle
 	s.mu.Unlock()
 	s.out(Result{Kind: Swapped, Graph: in.Graph})
 	for _, cancel := range left {
@@ -301,6 +302,7 @@ func (s *sequencer) swap(in Input) {
 	}
 
 	s.mu.Lock()
+	s.busy--
 	s.machine.start()
 	if s.busy == 0 {
 		s.isBusy = true // so that settle announces an epoch even if nothing is to be done
@@ -456,7 +458,7 @@ func (s *sequencer) end(j *job, o Outcome) {
 	keep := 1 // a worker comes back for the next vertex itself
 	if j.cancel != nil {
 		keep = 0
-		s.dropWaiter(j)
+		s.waiters = remove(s.waiters, j)
 	}
 	switch {
 	case v == none:
@@ -478,15 +480,12 @@ func (s *sequencer) end(j *job, o Outcome) {
 	s.settle(keep)
 }
 
-func (s *sequencer) dropWaiter(j *job) {
-	for i, w := range s.waiters {
-		if w == j {
-			last := len(s.waiters) - 1
-			s.waiters[i], s.waiters[last] = s.waiters[last], nil
-			s.waiters = s.waiters[:last]
-			return
-		}
-	}
+// remove takes x out of list, where it is once and the order does not matter.
+func remove[T comparable](list []T, x T) []T {
+	i, last := slices.Index(list, x), len(list)-1
+	var zero T
+	list[i], list[last] = list[last], zero
+	return list[:last]
 }
 
 // again is what a retry timer does.
@@ -497,14 +496,7 @@ func (s *sequencer) again(r *retry) {
 		s.mu.Unlock()
 		return
 	}
-	for i, x := range s.retries {
-		if x == r {
-			last := len(s.retries) - 1
-			s.retries[i], s.retries[last] = s.retries[last], nil
-			s.retries = s.retries[:last]
-			break
-		}
-	}
+	s.retries = remove(s.retries, r)
 	s.machine.again(r.v)
 	s.settle(0)
 }

@@ -412,6 +412,40 @@ func TestSequence(t *testing.T) {
 	})
 }
 
+// TestSwapIsNotIdleBeforeItHasStarted swaps a vertex in while one that is kept ends.
+func TestSwapIsNotIdleBeforeItHasStarted(t *testing.T) {
+	for range 500 {
+		begun := make(chan bool, 1)
+		kept := &sinkFunc{f: func(context.Context, operators.Run) operators.Outcome {
+			begun <- true
+			return operators.Outcome{}
+		}}
+		added := &sinkFunc{f: func(context.Context, operators.Run) operators.Outcome { return operators.Outcome{} }}
+		in := streams.New(func(_ context.Context, emit func(operators.Input) bool) error {
+			emit(operators.Input{Graph: newGraph(t, []operators.Sink{kept})})
+			<-begun
+			emit(operators.Input{
+				Graph: newGraph(t, []operators.Sink{kept, added}),
+				Carry: []operators.Carry{{Old: 0, Same: true}, {Old: -1}},
+			})
+			return nil
+		})
+		swaps, done := 0, false
+		for r, err := range operators.Sequence(in, operators.SequenceOptions{Workers: 2}).Seq(t.Context()) {
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case r.Kind == operators.Swapped:
+				swaps++
+			case r.Kind == operators.Finished && r.Sink == added:
+				done = true
+			case r.Kind == operators.Idle && swaps == 2 && !done:
+				t.Fatal("idle is announced before what the swap has added has run")
+			}
+		}
+	}
+}
+
 func TestSequenceEnds(t *testing.T) {
 	endless := func(t *testing.T, sinks ...operators.Sink) streams.Observable[operators.Input] {
 		return streams.New(func(ctx context.Context, emit func(operators.Input) bool) error {
