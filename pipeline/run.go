@@ -60,7 +60,7 @@ type Options struct {
 // and emits what happens. It ends when its subscription is cancelled, at convergence if
 // the options say so, or with an error: of a source, or of the first Update, since
 // then there is nothing to run. A later Update with an error changes nothing but is
-// reported as Rejected.
+// reported as GraphRejected.
 //
 // The whole engine is one dataflow: sources and graphs are merged, route turns them into
 // inputs, Sequence runs the sinks along the edges and Converge watches over all.
@@ -69,13 +69,12 @@ func Run(graphs streams.Observable[Update], opts Options) streams.Observable[Res
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	return streams.New(func(ctx context.Context, emit func(Result) bool) error {
-		ctx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
+		ctx, cancel := context.WithCancel(ctx)
 		e := newEngine(opts)
 		markers := make(chan uint64, 1)
 		var flushes sync.WaitGroup
 		defer flushes.Wait()
-		defer cancel(nil)
+		defer cancel()
 
 		inputs := []streams.Observable[message]{
 			streams.Map(graphs, func(u Update) message { return message{update: &u} }),
@@ -181,7 +180,7 @@ const (
 
 func newEngine(opts Options) *engine {
 	e := &engine{
-		opts: opts, graph: nil,
+		opts:     opts,
 		sources:  make(map[string]sources.Source, len(opts.Sources)),
 		watching: map[*unit][]sources.Watch{},
 		watched:  map[sources.Watch]*watched{},
