@@ -30,6 +30,43 @@ type Waiter interface {
 	Waits() bool
 }
 
+// Scheduled is a Sink with wishes about when and how it runs.
+type Scheduled interface {
+	Sink
+
+	// Schedule is called once for every graph that the sink is a part of.
+	Schedule() Schedule
+}
+
+// Schedule says how Sequence runs a Sink. The zero value is how it runs any.
+type Schedule struct {
+	// Waits says that its CheckApply mostly waits for something outside the process. It
+	// does not take a worker and can be cancelled on its own.
+	Waits bool
+
+	// Semaphores are held by the vertex while it runs: all of them, taken at once.
+	Semaphores []Semaphore
+
+	// Batch, if not nil, runs the vertex together with others that are ready at the same
+	// time and whose Batch is equal. It is comparable. No two CheckApplys of equal batches
+	// run at once. A batch waits, as above.
+	Batch Batch
+}
+
+// Semaphore is a counting semaphore, shared by all sinks of a graph that name it.
+type Semaphore struct {
+	Name  string
+	Count int // how many may hold it; the largest that is named counts
+}
+
+// Batch applies several vertices together.
+type Batch interface {
+	// CheckApply is called in place of that of the members, and returns the outcome of
+	// each in their order. Ctx is done when the subscription of Sequence ends, or when all
+	// members have left the graph.
+	CheckApply(ctx context.Context, members []Sink, runs []Run) []Outcome
+}
+
 // Run tells a Sink why it runs.
 type Run struct {
 	Cause   Cause
@@ -50,6 +87,14 @@ type Outcome struct {
 	// vertex is pending: it holds back its descendants and convergence.
 	Retry      bool
 	RetryAfter time.Duration
+
+	// Rest is how long the vertex must not start again after a success. Events during
+	// that time lead to one run at its end; until then the vertex is pending.
+	Rest time.Duration
+
+	// Sent lists successors that have to run after a success even though nothing has
+	// changed, since they are sent a new value. It is nil or made for this Outcome.
+	Sent []Sink
 
 	// Detail is passed on to the Result as it is.
 	Detail any

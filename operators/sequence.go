@@ -40,8 +40,9 @@ type Input struct {
 
 // Carry says what a vertex of a new graph takes over from the old one.
 type Carry struct {
-	Old  int32 // the vertex it was, or -1 for a new one
-	Same bool  // its desired state and its sink are the same: it is not run again
+	Old     int32 // the vertex it was, or -1 for a new one
+	Same    bool  // its desired state and its sink are the same: it is not run again
+	Refresh bool  // a notification is pending, as if by Input.Refresh; it makes no vertex run
 }
 
 // ResultKind says what a Result tells.
@@ -70,6 +71,7 @@ func (k ResultKind) String() string {
 type Result struct {
 	Kind    ResultKind
 	Refresh bool
+	Batch   int  // how many vertices ran together with this one, itself included; 0 for one alone
 	Left    bool // the vertex has left the graph, or was changed, while it ran: its outcome counts for nothing
 	Sink    Sink
 	Cause   Cause

@@ -27,6 +27,14 @@ type Graph struct {
 	// same vertices in the same direction.
 	Edges []Edge
 
+	// Links say which output of a resource is sent to which parameter of another. For each
+	// there is an edge.
+	Links []Link
+
+	// Notes are what Compile has to say about a graph that is in order: automatic edges
+	// that it has left out.
+	Notes []Note
+
 	// Exports are the resources that are published for other hosts. They are built and
 	// checked like the others, and not applied here.
 	Exports []*Vertex
@@ -95,8 +103,35 @@ type Edge struct {
 	// Name is free text.
 	Name string
 
+	// Why tells of an edge that nobody has declared why it is there: "which holds it" for
+	// one that a Need has led to. Empty for declared edges.
+	Why string
+
 	// Pos is where the file has the edge; zero in a composed graph.
 	Pos Position
+}
+
+// Link says that an output of one resource is sent to a parameter of another.
+type Link struct {
+	// From and To are indices into Vertices.
+	From, To int32
+
+	// Output is the name of the output, Param that of the parameter. Key is the key of a
+	// parameter that is a map, which gets only that value.
+	Output, Param, Key string
+
+	// Secret says that the value is hidden: the output is secret, or its sender has
+	// received something secret. Compile sets it.
+	Secret bool
+
+	// Pos is where the file has it; zero in a composed graph.
+	Pos Position
+}
+
+// Note is a remark about a graph that is in order.
+type Note struct {
+	Pos  Position
+	Text string
 }
 
 // Collect selects published resources to be applied on this host.

@@ -27,6 +27,14 @@ type Meta struct {
 	// Delay is the wait between two attempts.
 	Delay time.Duration `param:"delay" unit:"ms"`
 
+	// Backoff doubles the delay after each failed attempt in a row, up to MaxDelay, and
+	// varies each wait by up to a half, so that many hosts don't come at once. A delay of 0
+	// begins with 100 ms.
+	Backoff bool `param:"backoff"`
+
+	// MaxDelay is the longest wait that Backoff leads to.
+	MaxDelay time.Duration `param:"maxdelay" unit:"ms"`
+
 	// Timeout is the longest that one CheckApply may run; 0 is no limit.
 	Timeout time.Duration `param:"timeout" unit:"ms"`
 
@@ -69,14 +77,21 @@ type Meta struct {
 
 	// Reverse undoes what the resource stood for when it leaves the graph.
 	Reverse bool `param:"reverse"`
+
+	// Safe says that the commands with which the resource only looks have no effect, so
+	// that a plan may run them.
+	Safe bool `param:"safe"`
 }
+
+// DefaultMaxDelay is the usual Meta.MaxDelay.
+const DefaultMaxDelay = 5 * time.Minute
 
 // defaultMeta is shared by all vertices that set nothing.
 var defaultMeta = DefaultMeta()
 
 // DefaultMeta returns the meta-parameters of a resource that sets none.
 func DefaultMeta() Meta {
-	return Meta{Limit: math.Inf(1), AutoEdge: true, AutoGroup: true}
+	return Meta{Limit: math.Inf(1), MaxDelay: DefaultMaxDelay, AutoEdge: true, AutoGroup: true}
 }
 
 // Validate checks the ranges. Its error is a *sinks.ParamError.
@@ -87,7 +102,7 @@ func (m *Meta) Validate() error {
 	for _, d := range []struct {
 		param string
 		value time.Duration
-	}{{"delay", m.Delay}, {"timeout", m.Timeout}, {"poll", m.Poll}} {
+	}{{"delay", m.Delay}, {"maxdelay", m.MaxDelay}, {"timeout", m.Timeout}, {"poll", m.Poll}} {
 		if d.value < 0 {
 			return bad(d.param, "%v is negative, expected 0 or more", d.value)
 		}

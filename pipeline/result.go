@@ -19,6 +19,10 @@ const (
 	Started       Kind = "start"     // Vertex, Cause, Refresh: a CheckApply begins (only with Trace)
 	Finished      Kind = "end"       // Vertex, Cause, Refresh, Outcome, Noop, Err, WillRetry, RetryAfter, Took, Left
 	Blocked       Kind = "blocked"   // Vertex, By: it has to run, but its ancestor By has failed
+	Waiting       Kind = "waiting"   // Vertex, By, Output: it has to run, but By has not sent it Output
+	Flapping      Kind = "flapping"  // Vertex, Cause, Count, RetryAfter: something keeps undoing it
+	Steady        Kind = "steady"    // Vertex: it is not flapping any more
+	SwapDelayed   Kind = "delayed"   // Vertex: an update waits until it has run, by meta.realize
 	Converged     Kind = "converged" // nothing has been pending for the timeout
 )
 
@@ -49,9 +53,18 @@ type Result struct {
 	// came of it counts for nothing.
 	Left bool
 
-	By    *Vertex
-	Graph *Graph
-	Swap  Swap
+	// Batch is how many resources a Finished one was applied together with, itself
+	// included; 0 for one that was applied by itself.
+	Batch int
+
+	// Count is how often a Flapping one was repaired within the window, RetryAfter how
+	// long it is left alone.
+	Count int
+
+	By     *Vertex
+	Output string
+	Graph  *Graph
+	Swap   Swap
 }
 
 // Failure is Err with the name of the resource before it, as people are shown it:

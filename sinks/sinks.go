@@ -53,6 +53,25 @@ type Options struct {
 
 	// Ref is the resource as users write it, file[/etc/motd]; empty outside an engine.
 	Ref string
+
+	// Shared is what the resources of a run share; nil is shared by the whole process.
+	Shared *Shared
+
+	// Dir is the directory in which kinds keep what has to survive a restart, each below
+	// its own name. It may not exist yet. Empty means that there is no such place: what
+	// needs one fails when it runs, not when it is built.
+	Dir string
+}
+
+// everybody is shared by resources that were built without Options.Shared.
+var everybody Shared
+
+// Space returns Shared, or what the whole process shares.
+func (o Options) Space() *Shared {
+	if o.Shared == nil {
+		return &everybody
+	}
+	return o.Shared
 }
 
 // Logger returns a logger that carries the resource, never nil. It is made on demand,
@@ -70,8 +89,9 @@ func (o Options) Logger() *slog.Logger {
 // Resource keeps one part of the host in its desired state.
 type Resource interface {
 	// Watches declares what wakes the resource. It is called once, before the first
-	// CheckApply, and again after a watch has failed. Nil is right for a resource that
-	// acts only when what it depends on has changed.
+	// CheckApply, and again after a watch has failed or the outcome of a CheckApply asks
+	// for it. Nil is right for a resource that acts only when what it depends on has
+	// changed.
 	Watches() []sources.Watch
 
 	// CheckApply compares the state with what is desired and, if they differ and apply
@@ -92,9 +112,14 @@ type Outcome struct {
 	// empty although Changed is true (a command ran).
 	Changes []Change
 
-	// Values are what the resource sends on, by output name. The engine owns them
-	// from then on.
+	// Values are what the resource sends on, by output name: all that it knows, whether
+	// changed or not, as the Outputs of a Sender describe them. The engine owns them from
+	// then on.
 	Values map[string]any
+
+	// Rewatch asks for Watches to be called again, since the resource now wants to watch
+	// something else, or to begin anew.
+	Rewatch bool
 }
 
 // Refresher is a resource that does something more when it is notified: a service
