@@ -57,6 +57,8 @@ const (
 	SpaceUnit    Space = "unit"    // a unit of systemd
 	SpacePackage Space = "package" // a package, by name
 	SpaceOwned   Space = "owned"   // a path that a package brings
+
+	SpaceHTTPServer Space = "http_server" // a server of files, by name
 )
 
 // Fact is something that a resource brings about and others may need.
