@@ -125,6 +125,7 @@ func TestReport(t *testing.T) {
 		r.WillRetry, r.RetryAfter = true, 2*time.Second
 		return r
 	}
+	waits := pipeline.Result{Kind: pipeline.Waiting, Time: noon, Vertex: exec, By: file, Output: "content"}
 	left := func(r pipeline.Result) pipeline.Result { r.Left = true; return r }
 	many := make([]sinks.Change, 13)
 	for i := range many {
@@ -162,6 +163,33 @@ INFO  would change  file[/a]  mode: 0600 -> 0644, content: (3 lines, 6 bytes) ->
 -b
 +B
  c
+`},
+		{"whom a resource waits for is told once, until it has run", slog.LevelInfo, []pipeline.Result{
+			waits, waits, end(exec, nil), waits, noop(waits),
+		}, `
+WARN  waiting       exec[b]  for=file[/a]  output=content
+WARN  waiting       exec[b]  for=file[/a]  output=content
+`},
+		{"in a run that changes nothing it is no trouble", slog.LevelInfo, []pipeline.Result{noop(waits)}, `
+INFO  waiting       exec[b]  for=file[/a]  output=content
+`},
+		{"a swap forgets who waited and is gone", slog.LevelInfo, []pipeline.Result{
+			waits, {Kind: pipeline.GraphSwapped, Time: noon, Graph: &pipeline.Graph{Name: "site"}}, {Kind: pipeline.GraphSwapped, Time: noon, Graph: &pipeline.Graph{Name: "site"}}, waits,
+		}, `
+WARN  waiting       exec[b]  for=file[/a]  output=content
+INFO  graph loaded  site  resources=0  edges=0
+INFO  graph swapped  site  added=0  changed=0  removed=0  kept=0  edges=0
+WARN  waiting       exec[b]  for=file[/a]  output=content
+`},
+		{"a fight is told with its cause, and its end", slog.LevelInfo, []pipeline.Result{
+			{Kind: pipeline.Flapping, Time: noon, Vertex: file, Count: 5, RetryAfter: 2 * time.Second, Cause: pipeline.Cause{Kind: "predecessor", Vertex: exec}},
+			{Kind: pipeline.Steady, Time: noon, Vertex: file},
+		}, `
+WARN  flapping      file[/a]  repairs=5  cause="predecessor exec[b]"  rests=2s  why="something else keeps undoing it"
+INFO  steady        file[/a]  why="nothing undoes it any more"
+`},
+		{"a swap that waits says for whom", slog.LevelInfo, []pipeline.Result{{Kind: pipeline.SwapDelayed, Time: noon, Vertex: exec}}, `
+INFO  swap delayed  until="exec[b] has run"  why="its meta.realize"
 `},
 		{"a failure is told once, and its end", slog.LevelInfo, []pipeline.Result{
 			retried(end(exec, broken)), retried(end(exec, broken)), end(exec, errors.New("worse")), end(exec, nil), end(exec, nil),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ type Report struct {
 	loaded    bool
 	converged bool
 	failing   map[*pipeline.Vertex]string // what has been logged about those that fail
+	waiting   map[*pipeline.Vertex]string // and about those that wait for a value
 }
 
 // NewReport returns a Report of a run that began at that time.
@@ -35,6 +37,7 @@ func NewReport(log *slog.Logger, began time.Time) *Report {
 		log: log, began: began,
 		debug:   log.Enabled(context.Background(), slog.LevelDebug),
 		failing: map[*pipeline.Vertex]string{},
+		waiting: map[*pipeline.Vertex]string{},
 	}
 }
 
@@ -49,6 +52,16 @@ func (p *Report) Observe(r pipeline.Result) {
 		p.rejected(r.Err)
 	case pipeline.Converged:
 		p.quiet(r)
+	case pipeline.Waiting:
+		p.waits(r)
+	case pipeline.Flapping:
+		p.print(slog.LevelWarn, "flapping", slog.String("res", r.Vertex.String()), slog.Int("repairs", r.Count),
+			slog.String("cause", r.Cause.String()), slog.Duration("rests", r.RetryAfter),
+			slog.String("why", "something else keeps undoing it"))
+	case pipeline.Steady:
+		p.print(slog.LevelInfo, "steady", slog.String("res", r.Vertex.String()), slog.String("why", "nothing undoes it any more"))
+	case pipeline.SwapDelayed:
+		p.print(slog.LevelInfo, "swap delayed", slog.String("until", r.Vertex.String()+" has run"), slog.String("why", "its meta.realize"))
 	case pipeline.Woken, pipeline.Started, pipeline.Blocked:
 		if p.debug {
 			p.trace(r)
@@ -60,7 +73,25 @@ func (p *Report) print(level slog.Level, msg string, attrs ...slog.Attr) {
 	p.log.LogAttrs(context.Background(), level, msg, attrs...)
 }
 
+// waits logs once for whom a resource waits. In a run that changes nothing this is as it
+// should be: what is to be sent is not made.
+func (p *Report) waits(r pipeline.Result) {
+	level := slog.LevelWarn
+	if r.Noop {
+		level = slog.LevelInfo
+	}
+	what := r.By.String() + " " + r.Output
+	if p.waiting[r.Vertex] == what {
+		return
+	}
+	p.waiting[r.Vertex] = what
+	p.print(level, "waiting", slog.String("res", r.Vertex.String()), slog.String("for", r.By.String()), slog.String("output", r.Output))
+}
+
 func (p *Report) finished(r pipeline.Result) {
+	if len(p.waiting) > 0 {
+		delete(p.waiting, r.Vertex)
+	}
 	failed := len(p.failing) > 0 && p.failing[r.Vertex] != ""
 	if !r.Outcome.Changed && r.Err == nil && !failed && !p.debug || r.Left {
 		return
@@ -136,18 +167,16 @@ func (p *Report) swapped(r pipeline.Result) {
 	s := r.Swap
 	p.print(slog.LevelInfo, "graph swapped", name,
 		slog.Int("added", s.Added), slog.Int("changed", s.Changed), slog.Int("removed", s.Removed), slog.Int("kept", s.Kept), edges)
-	if len(p.failing) == 0 {
+	if len(p.failing)+len(p.waiting) == 0 {
 		return
 	}
 	in := make(map[*pipeline.Vertex]bool, len(r.Graph.Vertices))
 	for _, v := range r.Graph.Vertices {
 		in[v] = true
 	}
-	for v := range p.failing {
-		if !in[v] {
-			delete(p.failing, v)
-		}
-	}
+	gone := func(v *pipeline.Vertex, _ string) bool { return !in[v] }
+	maps.DeleteFunc(p.failing, gone)
+	maps.DeleteFunc(p.waiting, gone)
 }
 
 // rejected logs everything that is wrong with a new version of the graph.

@@ -49,9 +49,10 @@ type Log struct {
 
 // New returns a Log in front of w, which may block without holding anybody up. Failed
 // is told why nothing can be written any more: the reader has gone.
-func New(w io.Writer, failed func(error)) *Log { return newLog(w, Bound, failed) }
+func New(w io.Writer, failed func(error)) *Log { return NewBounded(w, Bound, failed) }
 
-func newLog(w io.Writer, bound int, failed func(error)) *Log {
+// NewBounded is New with another bound than Bound.
+func NewBounded(w io.Writer, bound int, failed func(error)) *Log {
 	l := &Log{}
 	l.enc = json.NewEncoder(&l.buf)
 	l.enc.SetEscapeHTML(false)
@@ -162,11 +163,30 @@ type (
 		Error     string         `json:"error,omitempty"`
 		WillRetry bool           `json:"will_retry,omitempty"`
 		Retry     *milliseconds  `json:"retry_ms,omitempty"`
+		Batch     int            `json:"batch,omitempty"`
 	}
 	blockedLine struct {
 		head
 		Resource string `json:"resource"`
 		By       string `json:"by"`
+	}
+	waitingLine struct {
+		head
+		Resource string `json:"resource"`
+		By       string `json:"by"`
+		Output   string `json:"output"`
+		Noop     bool   `json:"noop,omitempty"`
+	}
+	flappingLine struct {
+		head
+		Resource string       `json:"resource"`
+		Cause    cause        `json:"cause"`
+		Count    int          `json:"count"`
+		Rest     milliseconds `json:"rest_ms"`
+	}
+	resourceLine struct {
+		head
+		Resource string `json:"resource"`
 	}
 	plainLine   struct{ head }
 	droppedLine struct {
@@ -218,6 +238,10 @@ func (l *Log) End(at time.Time, e Exit, limit time.Duration) {
 	l.out.Close(limit)
 }
 
+// Close ends the Log without a last line, and waits no longer than limit until all is
+// taken.
+func (l *Log) Close(limit time.Duration) { l.out.Close(limit) }
+
 func newHead(kind string, at time.Time) head { return head{Type: kind, Time: at.UTC()} }
 
 func (l *Log) write(n numbered) {
@@ -264,6 +288,12 @@ func lineOf(r pipeline.Result) numbered {
 		return end(h, r)
 	case pipeline.Blocked:
 		return &blockedLine{h, name(r.Vertex), name(r.By)}
+	case pipeline.Waiting:
+		return &waitingLine{h, name(r.Vertex), name(r.By), r.Output, r.Noop}
+	case pipeline.Flapping:
+		return &flappingLine{h, name(r.Vertex), causeOf(r.Cause), r.Count, milliseconds(r.RetryAfter)}
+	case pipeline.Steady, pipeline.SwapDelayed:
+		return &resourceLine{h, name(r.Vertex)}
 	case pipeline.Converged:
 		return &plainLine{h}
 	}
@@ -289,7 +319,7 @@ func end(h head, r pipeline.Result) *endLine {
 	h.Time = h.Time.Add(r.Took) // the result has when it began
 	e := &endLine{
 		head: h, Resource: name(r.Vertex), Cause: causeOf(r.Cause), Refresh: r.Refresh, Duration: milliseconds(r.Took),
-		Changed: r.Outcome.Changed, Noop: r.Noop, Left: r.Left, WillRetry: r.WillRetry,
+		Changed: r.Outcome.Changed, Noop: r.Noop, Left: r.Left, WillRetry: r.WillRetry, Batch: r.Batch,
 	}
 	for _, c := range r.Outcome.Changes {
 		c = c.Shown()

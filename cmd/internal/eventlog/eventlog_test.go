@@ -65,6 +65,16 @@ func TestLines(t *testing.T) {
 		{"a panic has no stack", pipeline.Result{Kind: pipeline.Finished, Vertex: a, Cause: pipeline.Cause{Kind: "swap"}, Err: &streams.PanicError{Value: "boom", Stack: []byte("goroutine 1")}},
 			`{"type":"end",#,"resource":"file[/a]","cause":{"kind":"swap"},"refresh":false,"duration_ms":0.000,"changed":false,"error":"internal error: boom; please report it"}`},
 		{"a resource is blocked", pipeline.Result{Kind: pipeline.Blocked, Vertex: b, By: a}, `{"type":"blocked",#,"resource":"exec[b]","by":"file[/a]"}`},
+		{"a resource waits for a value", pipeline.Result{Kind: pipeline.Waiting, Vertex: b, By: a, Output: "content"},
+			`{"type":"waiting",#,"resource":"exec[b]","by":"file[/a]","output":"content"}`},
+		{"a resource waits for a value that no run without changes sends", pipeline.Result{Kind: pipeline.Waiting, Vertex: b, By: a, Output: "content", Noop: true},
+			`{"type":"waiting",#,"resource":"exec[b]","by":"file[/a]","output":"content","noop":true}`},
+		{"something keeps undoing a resource", pipeline.Result{Kind: pipeline.Flapping, Vertex: a, Count: 7, RetryAfter: 2500 * time.Millisecond, Cause: pipeline.Cause{Kind: "event", Source: "timer", Watch: every}},
+			`{"type":"flapping",#,"resource":"file[/a]","cause":{"kind":"event","source":"timer","watch":"every 5s"},"count":7,"rest_ms":2500.000}`},
+		{"nothing undoes it any more", pipeline.Result{Kind: pipeline.Steady, Vertex: a}, `{"type":"steady",#,"resource":"file[/a]"}`},
+		{"a swap waits for a resource", pipeline.Result{Kind: pipeline.SwapDelayed, Vertex: a}, `{"type":"delayed",#,"resource":"file[/a]"}`},
+		{"an end of one of several that were applied together", pipeline.Result{Kind: pipeline.Finished, Vertex: a, Cause: pipeline.Cause{Kind: "swap"}, Batch: 3},
+			`{"type":"end",#,"resource":"file[/a]","cause":{"kind":"swap"},"refresh":false,"duration_ms":0.000,"changed":false,"batch":3}`},
 		{"all has converged", pipeline.Result{Kind: pipeline.Converged}, `{"type":"converged",#}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

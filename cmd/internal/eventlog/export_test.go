@@ -1,4 +1,0 @@
-package eventlog
-
-// NewBounded is New with a small buffer.
-var NewBounded = newLog
