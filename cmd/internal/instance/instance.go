@@ -1,0 +1,282 @@
+// Package instance gives each run of mgmt a place of its own below the prefix, so that
+// runs of different graph files on one host don't get in each other's way, and two of the
+// same one can't. The place is held by a lock, which tells other programs that a run is
+// under way, and which the kernel releases however the run ends.
+package instance
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stdin is what a graph file is called that is read from standard input.
+const Stdin = "-"
+
+const (
+	lockName   = "lock"
+	socketName = "socket"
+	kindsName  = "kinds"
+
+	// readable is how many characters of a graph file's path are in the name of its
+	// place: few, since the path of a Unix socket can't be longer than 107 bytes.
+	readable = 32
+
+	// grace is how long a lock is waited for. A process that has been killed may leave a
+	// child behind that has still to become the command that it was made for.
+	grace = 200 * time.Millisecond
+)
+
+// Place is the directory of the runs of one graph file.
+type Place struct {
+	// Dir is where it is. It may not exist.
+	Dir string
+
+	// File is the absolute path of the graph file, or Stdin.
+	File string
+}
+
+// At returns the place of a graph file below a prefix, and touches nothing. The file is
+// known by the path that leads to it, whatever a symbolic link on that path points at.
+func At(prefix, file string) (Place, error) {
+	prefix, err := filepath.Abs(prefix)
+	if err != nil {
+		return Place{}, err
+	}
+	if file == Stdin {
+		return Place{Dir: filepath.Join(prefix, "stdin"), File: file}, nil
+	}
+	if file, err = filepath.Abs(file); err != nil {
+		return Place{}, err
+	}
+	return Place{Dir: filepath.Join(prefix, slug(file)), File: file}, nil
+}
+
+// slug is a name for a path that is short, can be read, and is that of no other path:
+// etc-mgmt-graph.yaml-0b1a7c3e for /etc/mgmt/graph.yaml.
+func slug(path string) string {
+	plain := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_':
+			return r
+		}
+		return '-'
+	}, path)
+	if len(plain) > readable {
+		plain = plain[len(plain)-readable:]
+	}
+	sum := sha256.Sum256([]byte(path))
+	return strings.TrimLeft(plain, "-.") + "-" + hex.EncodeToString(sum[:4])
+}
+
+// Socket is the path of the socket at which a run answers.
+func (p Place) Socket() string { return filepath.Join(p.Dir, socketName) }
+
+// Kinds is the directory in which resources keep what has to survive a restart.
+func (p Place) Kinds() string { return filepath.Join(p.Dir, kindsName) }
+
+// BusyError says that another run has the place.
+type BusyError struct {
+	File string // its graph file
+	PID  int    // 0 if it is not known
+}
+
+// Error implements error.
+func (e *BusyError) Error() string {
+	who := "another run"
+	if e.PID != 0 {
+		who = fmt.Sprintf("another run (pid %d)", e.PID)
+	}
+	what := e.File
+	if what == Stdin {
+		what = "a graph from standard input"
+	}
+	return fmt.Sprintf("%s is keeping %s already; stop it, or give this one a place of its own with --prefix DIR or --tmp-prefix", who, what)
+}
+
+// Lock is a place that is held.
+type Lock struct {
+	Place
+	file *os.File
+}
+
+// owner is what a lock file says of who holds the lock.
+type owner struct {
+	PID  int    `json:"pid"`
+	File string `json:"file"`
+}
+
+// Take makes the place, with mode 0700, and holds it until Release or the end of the
+// process. If another run has it, the error is a *BusyError.
+func (p Place) Take() (*Lock, error) {
+	for {
+		if err := p.make(); err != nil {
+			return nil, err
+		}
+		path := filepath.Join(p.Dir, lockName)
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a run that has ended has just removed the directory
+		} else if err != nil {
+			return nil, err
+		}
+		held, err := p.hold(f)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if held {
+			return &Lock{Place: p, file: f}, nil
+		}
+		f.Close()
+	}
+}
+
+// make makes the directory, and makes sure that nobody else can have put anything in it:
+// what is found there will be relied on.
+func (p Place) make() error {
+	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Lstat(p.Dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a directory: remove it", p.Dir)
+	}
+	if uid := info.Sys().(*syscall.Stat_t).Uid; int(uid) != os.Geteuid() {
+		return fmt.Errorf("%s belongs to user %d, and this is user %d: use another --prefix, or give it to user %[3]d with chown -R", p.Dir, uid, os.Geteuid())
+	}
+	if info.Mode()&0o022 != 0 {
+		return fmt.Errorf("%s can be written by others (mode %#o), so what is in it can't be trusted: look through it, then chmod 700", p.Dir, info.Mode().Perm())
+	}
+	return nil
+}
+
+// hold locks f and writes down by whom. It reports false if the file has been removed
+// meanwhile, so that its lock is worth nothing.
+//
+// The lock is one that belongs to the open file, as that of flock(2) does, but that can
+// also be asked for without taking it (fcntl(2), F_OFD_GETLK).
+func (p Place) hold(f *os.File) (bool, error) {
+	var err error
+	for began := time.Now(); ; time.Sleep(grace / 20) {
+		err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+		if !errors.Is(err, unix.EAGAIN) || time.Since(began) > grace {
+			break
+		}
+	}
+	if errors.Is(err, unix.EAGAIN) {
+		who := read(f)
+		return false, &BusyError{File: cmp.Or(who.File, p.File), PID: who.PID}
+	} else if err != nil {
+		return false, fmt.Errorf("locking %s: %w", f.Name(), err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	if info.Sys().(*syscall.Stat_t).Nlink == 0 {
+		return false, nil
+	}
+	text, err := json.Marshal(owner{PID: os.Getpid(), File: p.File})
+	if err != nil {
+		return false, err
+	}
+	if err := f.Truncate(0); err != nil {
+		return false, err
+	}
+	_, err = f.WriteAt(append(text, '\n'), 0)
+	return true, err
+}
+
+// read returns what a lock file says, as far as it says anything.
+func read(f *os.File) owner {
+	var o owner
+	if text, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<16)); err == nil {
+		_ = json.Unmarshal(text, &o)
+	}
+	return o
+}
+
+// Release lets go of the place, and removes it if nothing was left there.
+func (l *Lock) Release() error {
+	defer l.file.Close()
+	entries, err := os.ReadDir(l.Dir)
+	if err != nil {
+		return err
+	}
+	if len(entries) != 1 || entries[0].Name() != lockName {
+		return nil
+	}
+	// Whoever has opened the lock file by now finds it removed, and starts again.
+	if err := os.Remove(l.file.Name()); err != nil {
+		return err
+	}
+	if err := os.Remove(l.Dir); !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	return nil // another run has moved in meanwhile
+}
+
+// Running is a run that is under way.
+type Running struct {
+	Place
+	PID int
+}
+
+// List finds the runs that are under way below a prefix, ordered by their graph files. It
+// takes no lock and changes nothing. Places that may not be read are left out. A prefix
+// that is not there has none.
+func List(prefix string) ([]Running, error) {
+	prefix, err := filepath.Abs(prefix)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(prefix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var list []Running
+	for _, e := range entries {
+		dir := filepath.Join(prefix, e.Name())
+		if who, ok := holder(dir); ok {
+			list = append(list, Running{Place: Place{Dir: dir, File: who.File}, PID: who.PID})
+		}
+	}
+	slices.SortFunc(list, func(a, b Running) int { return strings.Compare(a.File, b.File) })
+	return list, nil
+}
+
+// Held reports whether a run has the place.
+func (p Place) Held() bool {
+	_, ok := holder(p.Dir)
+	return ok
+}
+
+func holder(dir string) (owner, bool) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return owner{}, false
+	}
+	defer f.Close()
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil || lock.Type == unix.F_UNLCK {
+		return owner{}, false
+	}
+	return read(f), true
+}
