@@ -61,6 +61,10 @@ type Options struct {
 	// its own name. It may not exist yet. Empty means that there is no such place: what
 	// needs one fails when it runs, not when it is built.
 	Dir string
+
+	// Sends lists the outputs that somebody receives, in alphabetical order. A resource
+	// need not send others, so that a value that nobody wants costs nothing.
+	Sends []string
 }
 
 // everybody is shared by resources that were built without Options.Shared.
