@@ -75,7 +75,7 @@ func (f *file) run(c *check) error {
 	case wantSame:
 		return c.same(p, found, f.create)
 	}
-	b, perm, err := f.body()
+	b, perm, err := f.body(c.ctx)
 	if err != nil {
 		return err
 	}
@@ -83,10 +83,13 @@ func (f *file) run(c *check) error {
 }
 
 // body is the content of a regular file, and the mode of one that is new.
-func (f *file) body() (body, uint32, error) {
+func (f *file) body(ctx context.Context) (body, uint32, error) {
 	switch {
 	case f.text != nil:
 		return f.text, 0o666, nil
+	case f.maker != nil:
+		text, err := f.maker.make(ctx)
+		return body{{text: text}}, 0o666, err
 	case f.source == "":
 		b, err := fragments(f.fragments)
 		return b, 0o666, err

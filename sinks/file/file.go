@@ -44,10 +44,10 @@ type Config struct {
 	Basename string `param:"basename"`
 
 	// State is "exists" or "absent". It need not be given beside content, source,
-	// fragments or symlink, which imply that the file exists. If it is empty and none
-	// of these is given, the file is neither made nor removed, but has its owner,
-	// group and mode kept for as long as it exists. With "absent" all parameters that
-	// describe the file have no effect.
+	// fragments, template, template_file or symlink, which imply that the file exists. If
+	// it is empty and none of these is given, the file is neither made nor removed, but
+	// has its owner, group and mode kept for as long as it exists. With "absent" all
+	// parameters that describe the file have no effect.
 	State string `param:"state" oneof:"exists absent"`
 
 	// Content is the whole text of the file. An empty text makes an empty file;
@@ -65,6 +65,23 @@ type Config struct {
 	// names, without subdirectories and without names that begin with a dot. What a
 	// symbolic link in it leads to is read, but not watched.
 	Fragments []string `param:"fragments"`
+
+	// Template is a text from which the content is made, in the language of Go's
+	// text/template: "{{ .host }}" stands for what data has under host. Missing data is an
+	// error. There are the functions of the library sprig ("{{ .host | upper | quote }}"),
+	// without those whose result is not the same each time, or depends on more than the
+	// template and data: dates, random numbers, new keys, the environment, names of hosts.
+	// Keys and values of a mapping come in the order of the keys. The versions of semver,
+	// derivePassword and decryptAES are not there either.
+	Template *string `param:"template"`
+
+	// TemplateFile is the absolute path of a file with a template. It is watched: when it
+	// changes, the content is made anew.
+	TemplateFile string `param:"template_file"`
+
+	// Data is what a template is filled in with, by name. Structure may be given as JSON:
+	// "{{ range fromJson .hosts }}".
+	Data map[string]string `param:"data"`
 
 	// Owner is the name or number of the user who shall own the file. A number is
 	// never taken for a name.
@@ -120,7 +137,8 @@ type file struct {
 	slash  bool // a directory is meant, even if absent
 	create bool // if it is missing; for wantSame an empty file
 
-	text      body // of a content that is given, or nil
+	text      body   // of a content that is given, or nil
+	maker     *maker // of a content that is made of a template in a file, or nil
 	source    string
 	fragments []string
 	target    string // of a symbolic link
@@ -163,6 +181,9 @@ func (c *Config) Build(name string, _ sinks.Options) (sinks.Resource, error) {
 	}
 	if c.Content != nil {
 		f.text = body{{text: *c.Content}}
+	}
+	if err := f.templates(c); err != nil {
+		return nil, err
 	}
 	if err := c.contradiction(f); err != nil {
 		return nil, err
@@ -244,6 +265,12 @@ func (c *Config) given() []string {
 	if c.Fragments != nil {
 		given = append(given, "fragments")
 	}
+	if c.Template != nil {
+		given = append(given, "template")
+	}
+	if c.TemplateFile != "" {
+		given = append(given, "template_file")
+	}
 	if c.Symlink != "" {
 		given = append(given, "symlink")
 	}
@@ -278,6 +305,8 @@ func (c *Config) contradiction(f *file) error {
 		return contradict("source", "%s and %s lie in each other", f.source, f.path)
 	case slices.Contains(f.fragments, f.path):
 		return contradict("fragments", "the path itself is among them")
+	case f.maker != nil && f.maker.path == f.path:
+		return contradict("template_file", "it is the path itself")
 	case f.path == "/" && (c.Purge || c.State == "absent" || c.Recurse):
 		return contradict("path", "purge, recurse and absent are refused for the root directory")
 	}
@@ -303,6 +332,9 @@ func (f *file) Keeps() []string {
 	for _, path := range f.fragments {
 		keeps = append(keeps, "path "+path)
 	}
+	if f.maker != nil {
+		keeps = append(keeps, "path "+f.maker.path)
+	}
 	return keeps
 }
 
@@ -327,6 +359,9 @@ func (f *file) Watches() []sources.Watch {
 	}
 	for _, path := range f.fragments {
 		ws = append(ws, inotify.Tree(path))
+	}
+	if f.maker != nil {
+		ws = append(ws, inotify.Path(f.maker.path))
 	}
 	if f.owner.named() {
 		ws = append(ws, inotify.Path(users.file))
