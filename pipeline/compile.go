@@ -15,7 +15,8 @@ import (
 // Compile makes a graph ready to run: it builds every resource, with opts and the
 // resource's own Ref, and checks that no two are the same or own the same, and that the
 // edges lead to different vertices and make no cycle. Edges that connect the same
-// vertices become one. It touches nothing on the host, so a graph that is never run can
+// vertices become one, and automatic ones are added; Notes says which of those are left
+// out. It touches nothing on the host, so a graph that is never run can
 // be compiled. The error is Problems; the graph is of no use then.
 func (g *Graph) Compile(opts sinks.Options) error {
 	for _, v := range slices.Concat(g.Vertices, g.Exports) {
@@ -27,6 +28,7 @@ func (g *Graph) Compile(opts sinks.Options) error {
 // compile leaves out of its checks the vertices that are broken already.
 func (g *Graph) compile(opts sinks.Options) Problems {
 	c := compiler{g: g, problems: slices.Clone(g.problems), exports: map[Position]string{}}
+	g.forgetAutomatic()
 	c.unique(g.Vertices)
 	c.unique(g.Exports)
 	for _, v := range g.Exports { // first, so that those that are collected say nothing twice
@@ -41,6 +43,7 @@ func (g *Graph) compile(opts sinks.Options) Problems {
 		v.node = nil
 	}
 	if len(c.problems) == 0 {
+		c.automaticEdges()
 		g.introduce()
 	}
 	return c.problems

@@ -47,7 +47,8 @@ type Sender interface {
 // Space names what a Fact is about.
 type Space string
 
-// The spaces in use. Names in SpaceDir, SpaceFile and SpaceMount are clean absolute paths.
+// The spaces in use. Names are clean absolute paths, but for users, groups, units and
+// packages.
 const (
 	SpaceDir     Space = "dir"     // a directory that is made to exist
 	SpaceFile    Space = "file"    // a file that is made to exist, or a symbolic link
@@ -75,6 +76,10 @@ type Need struct {
 	// Above asks for the nearest proper ancestor of the path Name that is provided in
 	// Space, instead of for Name itself.
 	Above bool
+
+	// Below asks for all paths below the path Name that are provided in Space, instead of
+	// for Name itself.
+	Below bool
 
 	// Why says what for, to follow "after": "which holds it", "its owner".
 	Why string
