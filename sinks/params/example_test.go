@@ -59,3 +59,18 @@ func ExampleNearest() {
 	fmt.Println(params.Nearest("contnet", []string{"content", "source", "mode"}))
 	// Output: content true
 }
+
+// A value that another resource sends becomes what the parameter is.
+func ExampleSetValue() {
+	cfg := &backup{}
+	fmt.Println(params.Accepts(cfg, "keep", "", sinks.TypeString))
+	for param, value := range map[string]any{"path": "/srv", "keep": int64(7), "every": int64(60)} {
+		if err := params.SetValue(cfg, param, "", value); err != nil {
+			panic(err)
+		}
+	}
+	fmt.Printf("%+v\n", *cfg)
+	// Output:
+	// expected a whole number, found a string
+	// {Path:/srv Keep:7 Every:1m0s}
+}

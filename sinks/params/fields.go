@@ -36,6 +36,9 @@ type Field struct {
 
 	// Secret says that the value is never printed.
 	Secret bool
+
+	// Shown says that the value is shown by nature, so that it can't be a secret.
+	Shown bool
 }
 
 // Fields describes the parameters of a kind, in the order of its Config.
@@ -51,7 +54,7 @@ func FieldsOf(cfg any) []Field {
 		f := v.FieldByIndex(p.index)
 		fields[i] = Field{
 			Name: p.name, Go: p.goName, Type: p.typeName(f.Type()), Default: defaultText(f), Unit: p.unitTag,
-			OneOf: append([]string(nil), p.oneof...), Aliases: append([]string(nil), p.aliases...), Legacy: p.legacy, Secret: p.secret,
+			OneOf: append([]string(nil), p.oneof...), Aliases: append([]string(nil), p.aliases...), Legacy: p.legacy, Secret: p.secret, Shown: p.shown,
 		}
 	}
 	return fields

@@ -11,6 +11,7 @@
 //	mode:"octal"            a string that is a file mode: 0644 stays as it is written
 //	secret:"true"           never printed
 //	alias:"old_name"        older names with the same meaning, separated by spaces
+//	shown:"true"            shown by nature, such as a message: it receives no secret
 //	legacy:"true"           accepted for old files, left out of the short reference
 //
 // A parameter is a string, bool, number or time.Duration, a named type of these, a
@@ -62,6 +63,16 @@ func (p Problem) Error() string {
 // defaults. The nodes are as yaml.v3 parses them. A cfg with a field that can't be a
 // parameter is a fault of the program, and Decode panics.
 func Decode(node *yaml.Node, cfg any, others ...string) []Problem {
+	return DecodeExcept(node, cfg, nil, others...)
+}
+
+// Except is asked about each mapping that stands where a parameter is given, or where a
+// key of one that is a map is: the key is empty for the parameter itself. If it returns
+// true, the value comes from elsewhere, and the field is left alone.
+type Except func(param, key string, value *yaml.Node) bool
+
+// DecodeExcept is Decode but for what except, if it is not nil, takes upon itself.
+func DecodeExcept(node *yaml.Node, cfg any, except Except, others ...string) []Problem {
 	v := reflect.ValueOf(cfg).Elem()
 	t := tableOf(v.Type())
 	var problems []Problem
@@ -85,7 +96,10 @@ func Decode(node *yaml.Node, cfg any, others ...string) []Problem {
 			return
 		}
 		keys[i] = key
-		if bad := p.set(v.FieldByIndex(p.index), value); bad != nil {
+		if except != nil && Resolve(value).Kind == yaml.MappingNode && except(p.name, "", value) {
+			return
+		}
+		if bad := p.set(v.FieldByIndex(p.index), value, except); bad != nil {
 			problems = append(problems, problem(bad.at, key.Value, key.Value+": "+bad.message, bad.hint))
 		}
 	})
@@ -134,7 +148,7 @@ func DecodeMap(cfg sinks.Config, values map[string]any) error {
 // Null is the empty string.
 func Text(key, value *yaml.Node) (string, []Problem) {
 	var s string
-	if bad := new(param).set(reflect.ValueOf(&s).Elem(), value); bad != nil {
+	if bad := new(param).set(reflect.ValueOf(&s).Elem(), value, nil); bad != nil {
 		return "", []Problem{problem(bad.at, key.Value, key.Value+": "+bad.message, bad.hint)}
 	}
 	return s, nil

@@ -26,6 +26,7 @@ type param struct {
 	unitTag string
 	octal   bool
 	secret  bool
+	shown   bool
 	legacy  bool
 }
 
@@ -65,6 +66,7 @@ func newTable(t reflect.Type) *table {
 			unit:    units[unit], unitTag: unit,
 			octal:  f.Tag.Get("mode") == "octal",
 			secret: f.Tag.Get("secret") == "true",
+			shown:  f.Tag.Get("shown") == "true",
 			legacy: f.Tag.Get("legacy") == "true",
 		}
 		switch base, ok := scalar(f.Type); {
@@ -74,6 +76,8 @@ func newTable(t reflect.Type) *table {
 			fault("it is not exported")
 		case !ok:
 			fault(fmt.Sprintf("no parameter can have the type %s", f.Type))
+		case p.secret && p.shown:
+			fault("it is both secret and shown")
 		case unit != "" && (base != durationType || p.unit == 0):
 			fault(fmt.Sprintf("unit %q suits no %s", unit, f.Type))
 		case (p.octal || len(p.oneof) > 0) && base.Kind() != reflect.String:

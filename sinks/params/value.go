@@ -24,7 +24,7 @@ func refuse(at *yaml.Node, hint, format string, args ...any) *failure {
 }
 
 // set decodes n into v, the field of p. Null leaves it alone.
-func (p *param) set(v reflect.Value, n *yaml.Node) *failure {
+func (p *param) set(v reflect.Value, n *yaml.Node, except Except) *failure {
 	n = Resolve(n)
 	if n.Kind == yaml.ScalarNode && n.Tag == nullTag {
 		return nil
@@ -40,7 +40,7 @@ func (p *param) set(v reflect.Value, n *yaml.Node) *failure {
 	case reflect.Slice:
 		return p.setList(v, n)
 	case reflect.Map:
-		return p.setMap(v, n)
+		return p.setMap(v, n, except)
 	}
 	return p.setScalar(v, n, v.IsZero())
 }
@@ -56,6 +56,9 @@ func (p *param) setList(v reflect.Value, n *yaml.Node) *failure {
 	list := reflect.MakeSlice(v.Type(), len(items), len(items))
 	for i, item := range items {
 		if bad := p.setScalar(list.Index(i), Resolve(item), false); bad != nil {
+			if hasKey(item, "from") {
+				bad.hint = "only a whole list can be received"
+			}
 			return bad
 		}
 	}
@@ -63,13 +66,16 @@ func (p *param) setList(v reflect.Value, n *yaml.Node) *failure {
 	return nil
 }
 
-func (p *param) setMap(v reflect.Value, n *yaml.Node) *failure {
+func (p *param) setMap(v reflect.Value, n *yaml.Node, except Except) *failure {
 	if n.Kind != yaml.MappingNode {
 		return refuse(n, "write each as \"key: value\"", "expected a mapping from names to %s, found %s", plural(v.Type().Elem()), Describe(n))
 	}
 	m := reflect.MakeMapWithSize(v.Type(), len(n.Content)/2)
 	var bad *failure
 	wrong := Each(n, func(key, value *yaml.Node, _ bool) {
+		if except != nil && Resolve(value).Kind == yaml.MappingNode && except(p.name, key.Value, value) {
+			return
+		}
 		elem := reflect.New(v.Type().Elem()).Elem()
 		if f := p.setScalar(elem, Resolve(value), false); f != nil {
 			if bad == nil {
@@ -266,6 +272,15 @@ func (p *param) wantDuration() string {
 		return "a duration such as 250ms, 5s or 2m"
 	}
 	return "a number (in " + p.unitTag + ") or a duration such as 250ms, 5s or 2m"
+}
+
+// hasKey reports whether n is a mapping with that key.
+func hasKey(n *yaml.Node, name string) bool {
+	found := false
+	if Resolve(n).Kind == yaml.MappingNode {
+		Each(n, func(key, _ *yaml.Node, _ bool) { found = found || key.Value == name })
+	}
+	return found
 }
 
 func dropSpace(r rune) rune {
