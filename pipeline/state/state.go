@@ -1,0 +1,336 @@
+// Package state keeps a pipeline.State in a file, so that what is due outlives a process
+// that is killed: notifications that nobody has acted on yet, and what is to be undone.
+//
+// It is a database of bbolt, which writes a change beside what was there and then points
+// at it: whenever the process ends, the file has all of a change or nothing of it. There is a
+// file only while there is something to keep.
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
+
+	"github.com/mgmtproject/mgmt/pipeline"
+)
+
+// FileName is the name of the file in the directory that Open is given.
+const FileName = "state.db"
+
+// Store is a State that is kept in a file.
+type Store struct {
+	dir string
+
+	mu      sync.Mutex
+	waiting []*save // that no transaction has taken up
+
+	work   sync.Mutex // held by who uses what follows
+	file   *os.File   // nil while there is none
+	db     *bbolt.DB  // likewise
+	broken error      // why db can't be used any more
+	closed bool
+}
+
+var _ pipeline.State = (*Store)(nil)
+
+// DamagedError says that a file can't be read as a state.
+type DamagedError struct {
+	Path string
+	Err  error // what is wrong with it
+}
+
+// Error implements error.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("the state in %s can't be read: %v", e.Path, e.Err)
+}
+
+// Unwrap gives the cause to errors.Is and errors.As.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// Open opens the state in a directory. If there is none, it is made by the first Save that
+// has something to keep, and so is the directory, with mode 0700. The file is read at once,
+// and fails with a *DamagedError if it is not as Save has left it: SetAside makes room for a
+// new one. It is for one process at a time.
+func Open(dir string) (*Store, error) {
+	s := &Store{dir: dir}
+	_, err := os.Lstat(s.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	} else if err != nil {
+		return nil, err
+	}
+	err = s.guard(func() error {
+		if err := s.open(s.path(), false); err != nil {
+			return err
+		}
+		if err := s.check(); err != nil {
+			return errors.Join(err, s.db.Close())
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Peek reads the state in a directory, changes nothing, and makes nothing. It fails while a Store
+// has the file open.
+func Peek(dir string) (pipeline.Saved, error) {
+	s := &Store{dir: dir}
+	if _, err := os.Lstat(s.path()); errors.Is(err, fs.ErrNotExist) {
+		return pipeline.Saved{}, nil
+	}
+	var saved pipeline.Saved
+	err := s.guard(func() (err error) {
+		if err := s.open(s.path(), true); err != nil {
+			return err
+		}
+		saved, err = s.load()
+		return errors.Join(err, s.db.Close())
+	})
+	return saved, err
+}
+
+// SetAside renames the state in a directory, so that a new one can be begun, and returns
+// the new name.
+func SetAside(dir string) (string, error) {
+	from := filepath.Join(dir, FileName)
+	to := from + "." + time.Now().UTC().Format("20060102T150405.000000000Z")
+	return to, os.Rename(from, to)
+}
+
+func (s *Store) path() string { return filepath.Join(s.dir, FileName) }
+
+// Load implements pipeline.State. The lists are in the order of the resources' names.
+func (s *Store) Load() (pipeline.Saved, error) {
+	s.work.Lock()
+	defer s.work.Unlock()
+	var saved pipeline.Saved
+	if s.db == nil && s.broken == nil {
+		return saved, nil
+	}
+	err := s.guard(func() (err error) {
+		saved, err = s.load()
+		return err
+	})
+	return saved, err
+}
+
+// save is what one Save has to do.
+type save struct {
+	changes pipeline.StateChanges
+	done    bool
+	err     error
+}
+
+// Save implements pipeline.State. What several goroutines save at the same time gets to the
+// disk together.
+func (s *Store) Save(changes pipeline.StateChanges) error {
+	own := &save{changes: changes}
+	s.mu.Lock()
+	s.waiting = append(s.waiting, own)
+	s.mu.Unlock()
+
+	s.work.Lock()
+	defer s.work.Unlock()
+	if own.done {
+		return own.err
+	}
+	s.mu.Lock()
+	batch := s.waiting
+	s.waiting = nil
+	s.mu.Unlock()
+	if err := s.commit(batch); err == nil || len(batch) == 1 {
+		for _, one := range batch {
+			one.done, one.err = true, err
+		}
+		return err
+	}
+	for i, one := range batch { // so that each gets no error but its own
+		one.done, one.err = true, s.commit(batch[i:i+1])
+	}
+	return own.err
+}
+
+// commit does the work of all saves, or of none.
+func (s *Store) commit(batch []*save) error {
+	if s.closed {
+		return fmt.Errorf("saving the state in %s: it is closed", s.path())
+	}
+	if s.db == nil && s.broken == nil && !adds(batch) {
+		return nil
+	}
+	err := s.guard(func() error {
+		if s.db == nil {
+			return s.create(batch)
+		}
+		return s.update(batch)
+	})
+	if err == nil || err == s.broken {
+		return err
+	}
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		err = at.Err // its path is the one at which the file was made
+	}
+	return fmt.Errorf("saving the state in %s: %w", s.path(), err)
+}
+
+func adds(batch []*save) bool {
+	for _, one := range batch {
+		if len(one.changes.AddRefreshes)+len(one.changes.PutReversals) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Close ends the use of the file. If there is nothing in it, it is removed.
+func (s *Store) Close() error {
+	s.work.Lock()
+	defer s.work.Unlock()
+	if s.closed || s.db == nil || s.broken != nil {
+		s.closed = true
+		return nil
+	}
+	s.closed = true
+	return s.guard(func() error {
+		empty, err := s.empty()
+		if err == nil && empty {
+			err = os.Remove(s.path())
+		}
+		return errors.Join(err, s.db.Close())
+	})
+}
+
+// create makes the file with what the saves have for it, under another name first: so there is
+// either no file, or one that is complete.
+func (s *Store) create(batch []*save) error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	part := s.path() + ".new"
+	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err := s.open(part, false)
+	if err != nil {
+		return err
+	}
+	if err = s.update(batch); err == nil {
+		err = os.Rename(part, s.path())
+	}
+	if err == nil {
+		err = syncDirs(s.dir)
+	}
+	if err != nil {
+		err = errors.Join(err, s.db.Close(), os.Remove(part))
+		s.db = nil
+	}
+	return err
+}
+
+// syncDirs gets the entries of a directory to the disk, and its own, as far as those above
+// it can be read.
+func syncDirs(dir string) error {
+	for i, d := range []string{dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} {
+		f, err := os.Open(d)
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err != nil && i == 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// open opens a file with bbolt.
+func (s *Store) open(path string, readOnly bool) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:      time.Nanosecond, // it is locked by somebody, or it is not
+		ReadOnly:     readOnly,
+		NoStatistics: true,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			if path == s.path() {
+				flag &^= os.O_CREATE
+			}
+			f, err := os.OpenFile(name, flag|syscall.O_NOFOLLOW, mode)
+			if err == nil && flag&os.O_CREATE == 0 {
+				err = filled(f) // bbolt would make a database of an empty file
+			}
+			if err != nil {
+				return nil, err
+			}
+			s.file = f
+			return f, nil
+		},
+	})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return fmt.Errorf("the state in %s is in use by another process", s.path())
+	case err == nil:
+		if err = whole(db); err == nil {
+			s.db = db
+			return nil
+		}
+		err = errors.Join(err, db.Close())
+	}
+	if at, ok := errors.AsType[*fs.PathError](err); ok && at.Op == "open" {
+		return err
+	}
+	return &DamagedError{s.path(), err}
+}
+
+func filled(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		err = errors.New("it is empty")
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return nil
+}
+
+// guard calls f, and turns a panic into an error: bbolt panics when the file is not as it
+// expects, and faults when a page that it needs is not there or can't be read. After that the
+// database's locks are as they happen to be, so it is never used again.
+func (s *Store) guard(f func() error) (err error) {
+	if s.broken != nil {
+		return s.broken
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			s.broken = &DamagedError{s.path(), fmt.Errorf("%v", r)}
+			err = s.broken
+			_ = unix.Flock(int(s.file.Fd()), unix.LOCK_UN) // which the mapping would keep
+			_ = s.file.Close()
+		}
+	}()
+	return f()
+}
+
+// whole checks that the file has all of its pages, without looking at them.
+func whole(db *bbolt.DB) error {
+	var want int64
+	if err := db.View(func(tx *bbolt.Tx) error { want = tx.Size(); return nil }); err != nil {
+		return err
+	}
+	info, err := os.Stat(db.Path())
+	if err == nil && info.Size() < want {
+		err = fmt.Errorf("it has %d bytes of %d", info.Size(), want)
+	}
+	return err
+}
