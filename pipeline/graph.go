@@ -46,7 +46,8 @@ type Graph struct {
 	// Remote is the URL of the host that the graph is meant for; empty for this one.
 	Remote string
 
-	problems Problems // found by Connect, for Compile
+	problems Problems      // found by Connect, for Compile
+	options  sinks.Options // those of Compile, with which a run builds resources of received values
 }
 
 // Vertex is one resource of a graph.
@@ -73,10 +74,24 @@ type Vertex struct {
 	// Exported says that the name began with @@.
 	Exported bool
 
+	// Undo says that the resource is there to undo what another of its name has done, which
+	// has left the graph. Only a run makes such vertices.
+	Undo bool
+
+	tainted  bool       // something secret is sent to it: set by Compile
+	sends    []string   // the outputs that somebody receives, in alphabetical order: set by Compile
+	receives []received // what it is sent, in order: set by Compile
+
 	partly bool       // broken by unknown parameters only: the known ones can be checked
 	broken bool       // already reported: don't build it, don't report what follows from it
 	index  int32      // in Vertices, for Connect
 	node   *yaml.Node // what the file says, for positions, until Compile is done
+}
+
+// received is a value that a vertex is sent, as far as it is a part of its desired state.
+type received struct {
+	from               string // the sender, as users write it
+	output, param, key string
 }
 
 // String is the resource as users write it: file[/etc/motd], file[@@/etc/motd].
