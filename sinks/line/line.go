@@ -2,7 +2,6 @@
 package line
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -93,28 +92,8 @@ var (
 
 // CheckApply implements sinks.Resource.
 func (l *line) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error) {
-	if ctx.Err() != nil {
-		return sinks.Outcome{}, context.Cause(ctx)
-	}
-	found, text, err := l.read()
-	if err != nil || l.right(text) {
-		return sinks.Outcome{}, err
-	}
-	out := sinks.Outcome{Changed: true, Changes: []sinks.Change{l.change(found)}}
-	if !apply {
-		return out, nil
-	}
-	o := atomicfile.Options{Meta: atomicfile.Keep, Parents: true}
-	edited, err := atomicfile.Edit(ctx, atomicfile.At(l.path), o, func(text []byte) ([]byte, bool) {
-		if l.right(text) { // another resource may have made it so
-			return nil, false
-		}
-		return l.edited(text), true
-	})
-	if !edited {
-		return sinks.Outcome{}, err
-	}
-	return out, err
+	result := l.CheckApplyGroup(ctx, apply, []sinks.Resource{l})[0]
+	return result.Outcome, result.Err
 }
 
 // change is the difference that was found. A line of a file that not everybody may read
@@ -128,56 +107,4 @@ func (l *line) change(found *unix.Stat_t) sinks.Change {
 		return sinks.Change{Field: "content", From: text}
 	}
 	return sinks.Change{Field: "content", To: text}
-}
-
-// read returns the text of the file, and its description; nil if there is none.
-func (l *line) read() (*unix.Stat_t, []byte, error) {
-	found, text, err := atomicfile.At(l.path).ReadText()
-	if l.absent && errors.Is(err, unix.ENOTDIR) {
-		return nil, nil, nil
-	}
-	return found, text, err
-}
-
-// right reports whether the line is in text, or not, as it shall be.
-func (l *line) right(text []byte) bool {
-	for each := range bytes.Lines(text) {
-		if l.matches(each) {
-			return !l.absent
-		}
-	}
-	return l.absent
-}
-
-// matches reports whether got, with its end, is the line.
-func (l *line) matches(got []byte) bool {
-	if l.trim {
-		return string(bytes.TrimSpace(got)) == l.content
-	}
-	if got, ended := bytes.CutSuffix(got, []byte("\n")); ended {
-		return string(bytes.TrimSuffix(got, []byte("\r"))) == l.content
-	}
-	return string(got) == l.content
-}
-
-// edited returns text with the line at its end, or without it wherever it is.
-func (l *line) edited(text []byte) []byte {
-	if l.absent {
-		kept := make([]byte, 0, len(text))
-		for each := range bytes.Lines(text) {
-			if !l.matches(each) {
-				kept = append(kept, each...)
-			}
-		}
-		return kept
-	}
-	end := "\n"
-	if first, _, ok := bytes.Cut(text, []byte("\n")); ok && bytes.HasSuffix(first, []byte("\r")) {
-		end = "\r\n"
-	}
-	longer := bytes.Clone(text)
-	if len(text) > 0 && text[len(text)-1] != '\n' {
-		longer = append(longer, end...)
-	}
-	return append(append(longer, l.content...), end...)
 }
