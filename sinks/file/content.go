@@ -47,15 +47,16 @@ func fragments(paths []string) (body, error) {
 			b = append(b, part{from: atomicfile.At(path), follow: true})
 			continue
 		}
-		entries, err := os.ReadDir(path)
+		fd, names, err := open(atomicfile.At(path), true, st.Uid)
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), ".") {
+		atomicfile.Close(fd)
+		for _, name := range names {
+			if strings.HasPrefix(name, ".") {
 				continue
 			}
-			path := filepath.Join(path, e.Name())
+			path := filepath.Join(path, name)
 			if st, err = statSource(path); err != nil {
 				return nil, err
 			}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	quiet "github.com/mgmtproject/mgmt/sinks/accounts"
 )
 
 // account is a user or group as a parameter names it. The zero value is none.
@@ -74,14 +76,14 @@ var users = &accounts{
 	what: "user",
 	file: "/etc/passwd",
 	byName: func(name string) (string, error) {
-		u, err := user.Lookup(name)
+		u, err := quiet.Lookup(name)
 		if err != nil {
 			return "", err
 		}
 		return u.Uid, nil
 	},
 	byID: func(id string) (string, error) {
-		u, err := user.LookupId(id)
+		u, err := quiet.LookupID(id)
 		if err != nil {
 			return "", err
 		}
@@ -93,14 +95,14 @@ var groups = &accounts{
 	what: "group",
 	file: "/etc/group",
 	byName: func(name string) (string, error) {
-		g, err := user.LookupGroup(name)
+		g, err := quiet.LookupGroup(name)
 		if err != nil {
 			return "", err
 		}
 		return g.Gid, nil
 	},
 	byID: func(id string) (string, error) {
-		g, err := user.LookupGroupId(id)
+		g, err := quiet.LookupGroupID(id)
 		if err != nil {
 			return "", err
 		}

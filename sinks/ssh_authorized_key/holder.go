@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mgmtproject/mgmt/sinks/accounts"
 	"github.com/mgmtproject/mgmt/sinks/file/atomicfile"
 )
 
@@ -22,7 +23,7 @@ const passwd = "/etc/passwd"
 var errNoUser = errors.New("there is no such user")
 
 // byName looks up a user. Tests have users of their own.
-var byName = user.Lookup
+var byName = accounts.Lookup
 
 // holder is whose file it is, and where. Without a user, uid and gid are -1.
 type holder struct {
@@ -46,7 +47,7 @@ func (k *authorizedKey) holder() (holder, error) {
 	}
 	find := byName
 	if strings.Trim(k.user, "0123456789") == "" { // a number is never taken for a name
-		find = user.LookupId
+		find = accounts.LookupID
 	}
 	u, err := find(k.user)
 	_, unknown := errors.AsType[user.UnknownUserError](err)
