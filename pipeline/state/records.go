@@ -173,9 +173,8 @@ func (s *Store) empty() (bool, error) {
 	return empty, err
 }
 
-// update makes the changes of all saves in one transaction, and none at all if all is as
-// they want it.
-func (s *Store) update(batch []*save) error {
+// update makes changes in one transaction, and writes nothing if all is as they want it.
+func (s *Store) update(c pipeline.StateChanges) error {
 	tx, err := s.db.Begin(true)
 	if err != nil {
 		return err
@@ -185,9 +184,7 @@ func (s *Store) update(batch []*save) error {
 	if w.refreshes == nil || w.reversals == nil {
 		w.buckets(tx)
 	}
-	for _, one := range batch {
-		w.save(one.changes)
-	}
+	w.save(c)
 	if w.err != nil || !w.changed {
 		return w.err
 	}

@@ -31,10 +31,7 @@ const FileName = "state.db"
 type Store struct {
 	dir string
 
-	mu      sync.Mutex
-	waiting []*save // that no transaction has taken up
-
-	work   sync.Mutex // held by who uses what follows
+	mu     sync.Mutex // held by who uses what follows
 	file   *os.File   // nil while there is none
 	db     *bbolt.DB  // likewise
 	broken error      // why db can't be used any more
@@ -114,8 +111,8 @@ func (s *Store) path() string { return filepath.Join(s.dir, FileName) }
 
 // Load implements pipeline.State. The lists are in the order of the resources' names.
 func (s *Store) Load() (pipeline.Saved, error) {
-	s.work.Lock()
-	defer s.work.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var saved pipeline.Saved
 	if s.db == nil && s.broken == nil {
 		return saved, nil
@@ -127,55 +124,21 @@ func (s *Store) Load() (pipeline.Saved, error) {
 	return saved, err
 }
 
-// save is what one Save has to do.
-type save struct {
-	changes pipeline.StateChanges
-	done    bool
-	err     error
-}
-
-// Save implements pipeline.State. What several goroutines save at the same time gets to the
-// disk together.
-func (s *Store) Save(changes pipeline.StateChanges) error {
-	own := &save{changes: changes}
+// Save implements pipeline.State.
+func (s *Store) Save(c pipeline.StateChanges) error {
 	s.mu.Lock()
-	s.waiting = append(s.waiting, own)
-	s.mu.Unlock()
-
-	s.work.Lock()
-	defer s.work.Unlock()
-	if own.done {
-		return own.err
-	}
-	s.mu.Lock()
-	batch := s.waiting
-	s.waiting = nil
-	s.mu.Unlock()
-	if err := s.commit(batch); err == nil || len(batch) == 1 {
-		for _, one := range batch {
-			one.done, one.err = true, err
-		}
-		return err
-	}
-	for i, one := range batch { // so that each gets no error but its own
-		one.done, one.err = true, s.commit(batch[i:i+1])
-	}
-	return own.err
-}
-
-// commit does the work of all saves, or of none.
-func (s *Store) commit(batch []*save) error {
+	defer s.mu.Unlock()
 	if s.closed {
 		return fmt.Errorf("saving the state in %s: it is closed", s.path())
 	}
-	if s.db == nil && s.broken == nil && !adds(batch) {
+	if s.db == nil && s.broken == nil && len(c.AddRefreshes)+len(c.PutReversals) == 0 {
 		return nil
 	}
 	err := s.guard(func() error {
 		if s.db == nil {
-			return s.create(batch)
+			return s.create(c)
 		}
-		return s.update(batch)
+		return s.update(c)
 	})
 	if err == nil || err == s.broken {
 		return err
@@ -186,19 +149,10 @@ func (s *Store) commit(batch []*save) error {
 	return fmt.Errorf("saving the state in %s: %w", s.path(), err)
 }
 
-func adds(batch []*save) bool {
-	for _, one := range batch {
-		if len(one.changes.AddRefreshes)+len(one.changes.PutReversals) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // Close ends the use of the file. If there is nothing in it, it is removed.
 func (s *Store) Close() error {
-	s.work.Lock()
-	defer s.work.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed || s.db == nil || s.broken != nil {
 		s.closed = true
 		return nil
@@ -213,9 +167,9 @@ func (s *Store) Close() error {
 	})
 }
 
-// create makes the file with what the saves have for it, under another name first: so there is
-// either no file, or one that is complete.
-func (s *Store) create(batch []*save) error {
+// create makes the file with its first changes under another name, and then renames it: so there
+// is no file, or one that is complete.
+func (s *Store) create(c pipeline.StateChanges) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
@@ -227,7 +181,7 @@ func (s *Store) create(batch []*save) error {
 	if err != nil {
 		return err
 	}
-	if err = s.update(batch); err == nil {
+	if err = s.update(c); err == nil {
 		err = os.Rename(part, s.path())
 	}
 	if err == nil {
