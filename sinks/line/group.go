@@ -53,7 +53,7 @@ func (l *line) CheckApplyGroup(ctx context.Context, apply bool, members []sinks.
 					some = true
 				}
 			}
-			edited := now.text()
+			edited := now.edited()
 			return edited, some && (text == nil || !bytes.Equal(edited, text))
 		})
 	}
@@ -69,51 +69,59 @@ func (l *line) CheckApplyGroup(ctx context.Context, apply bool, members []sinks.
 	return results
 }
 
-// listing is a text in lines, of which it finds those that a group is about without
-// looking at the others.
+// listing is a text in which the lines that a group is about have been looked up. What
+// else is in it takes no memory beside the text.
 type listing struct {
-	lines  [][]byte // with their ends; nil for one that is removed
-	equal  map[string][]int
-	spaced map[string][]int // by what they are without white space at their ends
-	first  int              // no line before it is left
-	last   int              // nor after it
+	text    []byte
+	lines   []span
+	equal   map[string][]int // places in lines, by content
+	trimmed map[string][]int // the same, without white space at the ends
+	first   int              // in lines: those before it are gone, and nothing was between them
+	begin   int              // in text: where what is left begins
 }
 
-// newListing lists text for the group.
+// span is a line with its end.
+type span struct {
+	start, end int
+	gone       bool
+}
+
+// newListing looks up the lines of the group in text.
 func newListing(text []byte, group []*line) *listing {
-	t := &listing{equal: map[string][]int{}, spaced: map[string][]int{}, last: -1}
+	t := &listing{text: text, equal: map[string][]int{}, trimmed: map[string][]int{}}
 	for _, l := range group {
 		t.of(l)[l.content] = nil
 	}
+	start := 0
 	for each := range bytes.Lines(text) {
-		t.append(each)
+		t.note(start, start+len(each))
+		start += len(each)
 	}
 	return t
 }
 
-// of returns where the places of l are looked up.
+// of returns where l is looked up.
 func (t *listing) of(l *line) map[string][]int {
 	if l.trim {
-		return t.spaced
+		return t.trimmed
 	}
 	return t.equal
 }
 
-// append adds a line with its end at the end.
-func (t *listing) append(each []byte) {
-	t.lines = append(t.lines, each)
-	t.last = len(t.lines) - 1
-	t.note(t.last)
-}
-
-// note has the line at i be found.
-func (t *listing) note(i int) {
-	if places, ok := t.equal[string(bare(t.lines[i]))]; ok {
-		t.equal[string(bare(t.lines[i]))] = append(places, i)
+// note lists a line, if the group is about it.
+func (t *listing) note(start, end int) {
+	each, place := t.text[start:end], len(t.lines)
+	if places, ok := t.equal[string(bare(each))]; ok {
+		t.equal[string(bare(each))] = append(places, place)
+		t.lines = append(t.lines[:place], span{start: start, end: end})
 	}
-	trimmed := bytes.TrimSpace(t.lines[i])
-	if places, ok := t.spaced[string(trimmed)]; ok {
-		t.spaced[string(trimmed)] = append(places, i)
+	if len(t.trimmed) == 0 {
+		return
+	}
+	trim := bytes.TrimSpace(each)
+	if places, ok := t.trimmed[string(trim)]; ok {
+		t.trimmed[string(trim)] = append(places, place)
+		t.lines = append(t.lines[:place], span{start: start, end: end})
 	}
 }
 
@@ -125,10 +133,10 @@ func bare(each []byte) []byte {
 	return each
 }
 
-// right reports whether l is among the lines, or not, as it shall be.
+// right reports whether l is in the text, or not, as it shall be.
 func (t *listing) right(l *line) bool {
 	for _, i := range t.of(l)[l.content] {
-		if t.lines[i] != nil {
+		if !t.lines[i].gone {
 			return !l.absent
 		}
 	}
@@ -139,26 +147,54 @@ func (t *listing) right(l *line) bool {
 func (t *listing) edit(l *line) {
 	if l.absent {
 		for _, i := range t.of(l)[l.content] {
-			t.lines[i] = nil
+			t.lines[i].gone = true
 		}
 		return
 	}
-	for t.first < len(t.lines) && t.lines[t.first] == nil {
-		t.first++
+	end := t.lineEnd()
+	size := len(t.text)
+	if size > 0 && t.text[size-1] != '\n' {
+		t.finish(end)
+		size = len(t.text)
 	}
-	for t.last >= 0 && t.lines[t.last] == nil {
-		t.last--
-	}
-	end := "\n"
-	if t.first < len(t.lines) && bytes.HasSuffix(t.lines[t.first], []byte("\r\n")) {
-		end = "\r\n"
-	}
-	if t.last >= 0 && !bytes.HasSuffix(t.lines[t.last], []byte("\n")) {
-		t.lines[t.last] = append(bytes.Clone(t.lines[t.last]), end...)
-		t.note(t.last) // by another name, perhaps
-	}
-	t.append([]byte(l.content + end))
+	t.text = append(append(t.text, l.content...), end...)
+	t.note(size, len(t.text))
 }
 
-// text is the whole text.
-func (t *listing) text() []byte { return bytes.Join(t.lines, nil) }
+// lineEnd is how lines end: as the first one does.
+func (t *listing) lineEnd() string {
+	for ; t.first < len(t.lines) && t.lines[t.first].gone && t.lines[t.first].start == t.begin; t.first++ {
+		t.begin = t.lines[t.first].end
+	}
+	first, _, ended := bytes.Cut(t.text[t.begin:], []byte("\n"))
+	if ended && bytes.HasSuffix(first, []byte("\r")) {
+		return "\r\n"
+	}
+	return "\n"
+}
+
+// finish ends the last line, unless it is gone. Then it may be another one that the
+// group is about.
+func (t *listing) finish(end string) {
+	size := len(t.text)
+	if n := len(t.lines); n > 0 && t.lines[n-1].end == size {
+		if t.lines[n-1].gone {
+			return
+		}
+		t.lines = t.lines[:n-1] // to be listed again, at the same place
+	}
+	t.text = append(t.text, end...)
+	t.note(bytes.LastIndexByte(t.text[:size], '\n')+1, len(t.text))
+}
+
+// edited is the text without the lines that are gone.
+func (t *listing) edited() []byte {
+	kept, start := make([]byte, 0, len(t.text)), 0
+	for _, s := range t.lines {
+		if s.gone {
+			kept = append(kept, t.text[start:s.start]...)
+			start = s.end
+		}
+	}
+	return append(kept, t.text[start:]...)
+}
