@@ -16,18 +16,9 @@ type Edge struct {
 // Sink does the work of one vertex. Sequence calls it from one goroutine at a time.
 type Sink interface {
 	// CheckApply brings the vertex to its desired state. It returns soon after ctx is
-	// done: when the subscription of Sequence ends, and, for a Waiter, also when its
-	// vertex leaves the graph.
+	// done: when the subscription of Sequence ends, and, if its Schedule waits, also when
+	// its vertex leaves the graph.
 	CheckApply(ctx context.Context, run Run) Outcome
-}
-
-// Waiter is a Sink whose CheckApply mostly waits for something outside the process.
-// It does not take a worker and can be cancelled on its own.
-type Waiter interface {
-	Sink
-
-	// Waits is called once for every graph that the sink is a part of.
-	Waits() bool
 }
 
 // Scheduled is a Sink with wishes about when and how it runs.
@@ -44,26 +35,31 @@ type Schedule struct {
 	// does not take a worker and can be cancelled on its own.
 	Waits bool
 
-	// Semaphores are held by the vertex while it runs: all of them, taken at once.
+	// Semaphores are held by the vertex while it runs: all of them, taken at once, when
+	// nothing else holds it back. Those in line for one get it in their order. The vertex
+	// is pending meanwhile.
 	Semaphores []Semaphore
 
 	// Batch, if not nil, runs the vertex together with others that are ready at the same
 	// time and whose Batch is equal. It is comparable. No two CheckApplys of equal batches
-	// run at once. A batch waits, as above.
+	// run at once: what becomes ready meanwhile is the next batch. A batch waits, as
+	// above, and counts as one against MaxParallel.
 	Batch Batch
 }
 
-// Semaphore is a counting semaphore, shared by all sinks of a graph that name it.
+// Semaphore is a counting semaphore, shared by all sinks of a graph that name it. What
+// runs when the graph is swapped holds its semaphores to its end.
 type Semaphore struct {
 	Name  string
-	Count int // how many may hold it; the largest that is named counts
+	Count int // how many may hold it, at least 1; the largest that is named counts
 }
 
 // Batch applies several vertices together.
 type Batch interface {
-	// CheckApply is called in place of that of the members, and returns the outcome of
-	// each in their order. Ctx is done when the subscription of Sequence ends, or when all
-	// members have left the graph.
+	// CheckApply is called in place of that of the members, one or more, and returns the
+	// outcome of each in their order. A panic, or outcomes of another number, fail them
+	// all. Ctx is done when the subscription of Sequence ends, or when all members have
+	// left the graph.
 	CheckApply(ctx context.Context, members []Sink, runs []Run) []Outcome
 }
 
@@ -88,12 +84,14 @@ type Outcome struct {
 	Retry      bool
 	RetryAfter time.Duration
 
-	// Rest is how long the vertex must not start again after a success. Events during
-	// that time lead to one run at its end; until then the vertex is pending.
+	// Rest is how long the vertex must not start again after a success, or a failure
+	// without Retry. Events during that time lead to one run at its end; until then the
+	// vertex is pending. Without an event it is not, and nothing waits for it.
 	Rest time.Duration
 
 	// Sent lists successors that have to run after a success even though nothing has
-	// changed, since they are sent a new value. It is nil or made for this Outcome.
+	// changed, since they are sent a new value. It is nil or made for this Outcome, and
+	// the sinks in it are comparable. A failure sends nothing.
 	Sent []Sink
 
 	// Detail is passed on to the Result as it is.

@@ -3,11 +3,11 @@ package operators
 // none stands for no vertex.
 const none = int32(-1)
 
-// The flags of a vertex.
+// The flags of a vertex. Its last cause is above them.
 const (
-	active   uint16 = 1 << iota // it, or an ancestor, is pending, running or failed
+	active   uint32 = 1 << iota // it, or an ancestor, is pending, running or failed
 	dirty                       // it has to run
-	queued                      // it is in ready or readyWaiters
+	queued                      // it is in ready, readyWaiters or the ready list of its batch
 	running                     // its CheckApply runs
 	retrying                    // it waits for its next attempt
 	failed                      // its last run failed, and nothing has happened since
@@ -18,15 +18,29 @@ const (
 	told                        // it was reported as blocked
 	listed                      // it is in machine.failures
 	marked                      // visited, within eachBlocked
-	waits                       // its sink is a Waiter that waits
+	resting                     // it must not start
+	inLine                      // it is in the queue of a semaphore
+	holds                       // it is queued, and has its semaphores
+	waits                       // its sink waits: see Schedule
+	limited                     // its sink names semaphores
+	grouped                     // its sink has a Batch
+
+	special    = waits | limited | grouped
+	causeShift = 24
 )
 
 // vertex is the state of one vertex: 12 bytes.
 type vertex struct {
 	wait  int32 // how many of its predecessors are active
 	ref   int32 // see Cause.Ref; the vertex for CausePredecessor
-	flags uint16
-	cause CauseKind
+	flags uint32
+}
+
+func (p *vertex) cause() CauseKind { return CauseKind(p.flags >> causeShift) }
+
+func (p *vertex) setCause(cause CauseKind, ref int32) {
+	p.flags = p.flags&(1<<causeShift-1) | uint32(cause)<<causeShift
+	p.ref = ref
 }
 
 // machine is the pure core of Sequence: no goroutine, no lock, no clock. The set of
@@ -40,15 +54,17 @@ type machine struct {
 	g            *Graph
 	v            []vertex
 	ready        []int32 // last in, first out
-	readyWaiters []int32 // first in, first out
+	readyWaiters []int32 // first in, first out; one of a batch stands for all of it
 	stack        []int32
 	failures     []int32 // vertices that have failed, and perhaps recovered
+	delayed      []int32 // vertices that became dirty while they rest: the caller's to time
 	nactive      int
 	nfailed      int
-	busy         int   // how many are queued, running or retrying, and orphans
-	orphans      int   // jobs that run for vertices which have left the graph
+	busy         int   // how many are queued, in line, running, retrying or dirty while they rest, and orphans
+	orphans      int   // vertices which have left the graph while they run
 	lazy         int32 // see above, or none
 	look         bool  // eachBlocked may find something new
+	plans              // for the vertices with semaphores or a batch
 }
 
 // dirtied notes that v has to run.
@@ -58,8 +74,11 @@ func (m *machine) dirtied(v int32, cause CauseKind, ref int32) {
 		p.flags &^= failed
 		m.nfailed--
 	}
+	if p.flags&(resting|dirty) == resting {
+		m.delay(v)
+	}
 	p.flags |= dirty
-	p.cause, p.ref = cause, ref
+	p.setCause(cause, ref)
 	if m.nfailed > 0 {
 		m.look = true
 	}
@@ -73,7 +92,8 @@ func (m *machine) step(w int32) {
 		stack = stack[:len(stack)-1]
 		p := &m.v[x]
 		switch {
-		case p.wait > 0 || p.flags&active == 0 || p.flags&(running|queued|retrying|failed) != 0:
+		case p.wait > 0 || p.flags&active == 0 || p.flags&(running|retrying|failed|inLine) != 0:
+		case p.flags&queued != 0 && p.flags&(limited|holds) != limited:
 		case p.flags&dirty == 0:
 			p.flags &^= active | told
 			m.nactive--
@@ -86,15 +106,13 @@ func (m *machine) step(w int32) {
 				}
 				stack = append(stack, y)
 			}
-		case p.flags&held != 0 && m.orphans > 0:
+		case p.flags&resting != 0 || p.flags&held != 0 && m.orphans > 0:
+		case p.flags&special != 0:
+			m.queueSpecial(x)
 		default:
 			p.flags = p.flags&^held | queued
 			m.busy++
-			if p.flags&waits != 0 {
-				m.readyWaiters = append(m.readyWaiters, x)
-			} else {
-				m.ready = append(m.ready, x)
-			}
+			m.ready = append(m.ready, x)
 		}
 	}
 	m.stack = stack
@@ -120,6 +138,8 @@ func (m *machine) expand(queue []int32) {
 				q.flags |= active
 				m.nactive++
 				queue = append(queue, y)
+			} else if q.flags&holds != 0 {
+				m.letGo(y)
 			}
 		}
 	}
@@ -157,6 +177,14 @@ func (m *machine) wake(list []int32, ref int32, notify bool) {
 			m.v[v].flags |= refresh
 		}
 	}
+	m.grant()
+	if m.hasSpecial {
+		for _, v := range list {
+			if m.v[v].flags&special != 0 {
+				m.step(v)
+			}
+		}
+	}
 	for i := len(list) - 1; i >= 0; i-- {
 		m.step(list[i])
 	}
@@ -170,7 +198,10 @@ func (m *machine) wakeAll(ref int32, notify bool) {
 			m.v[v].flags |= active
 			m.nactive++
 			for _, e := range m.g.succ(v) {
-				m.v[e&^notifyBit].wait++
+				y := int32(e &^ notifyBit)
+				if m.v[y].wait++; m.v[y].flags&holds != 0 {
+					m.letGo(y)
+				}
 			}
 		}
 		m.dirtied(v, CauseEvent, ref)
@@ -181,25 +212,46 @@ func (m *machine) wakeAll(ref int32, notify bool) {
 	m.start()
 }
 
-// start steps all that is dirty, so that ready hands it out in the order of the graph.
+// start steps all that is dirty.
 func (m *machine) start() {
+	m.grant()
+	for _, v := range m.first {
+		m.step(v)
+	}
+	m.first = nil
+	m.stepAll(dirty)
+}
+
+// release lets new vertices run, when the last orphan has ended.
+func (m *machine) release() { m.stepAll(held | dirty) }
+
+// stepAll steps all vertices with these flags, dirty among them, in the order of the
+// graph: that is from the end for what ready hands out last in, first out.
+func (m *machine) stepAll(flags uint32) {
+	if m.hasSpecial {
+		for i := range m.v {
+			if f := m.v[i].flags; f&flags == flags && f&special != 0 {
+				m.step(int32(i))
+			}
+		}
+	}
 	for i := len(m.v) - 1; i >= 0; i-- {
-		if m.v[i].flags&dirty != 0 {
+		if m.v[i].flags&flags == flags {
 			m.step(int32(i))
 		}
 	}
 }
 
 // take marks the queued vertex v as running, unless something that it has to wait for
-// came up since it was queued.
+// came up since it was queued. What v then holds is for the caller to free.
 func (m *machine) take(v int32) bool {
 	p := &m.v[v]
 	p.flags &^= queued
-	if p.wait > 0 {
+	if p.wait > 0 || p.flags&(limited|holds) == limited {
 		m.busy--
 		return false
 	}
-	p.flags = p.flags&^(dirty|told) | running
+	p.flags = p.flags&^(dirty|told|holds) | running
 	if p.flags&refresh != 0 {
 		p.flags = p.flags&^refresh | seen
 	}
@@ -209,8 +261,8 @@ func (m *machine) take(v int32) bool {
 // run is what the sink of v, which runs, is told.
 func (m *machine) run(v int32) Run {
 	p := &m.v[v]
-	r := Run{Cause: Cause{Kind: p.cause}, Refresh: p.flags&seen != 0}
-	switch p.cause {
+	r := Run{Cause: Cause{Kind: p.cause()}, Refresh: p.flags&seen != 0}
+	switch r.Cause.Kind {
 	case CauseEvent:
 		r.Cause.Ref = p.ref
 	case CausePredecessor:
@@ -219,15 +271,16 @@ func (m *machine) run(v int32) Run {
 	return r
 }
 
-// succeed ends a run of v that succeeded.
-func (m *machine) succeed(v int32, hasChanged bool) {
+// succeed ends a run of v that succeeded. Unless it has changed something, only those of
+// its successors that are in sent have to run.
+func (m *machine) succeed(v int32, hasChanged bool, sent []Sink) {
 	p := &m.v[v]
 	m.busy--
 	hasChanged = hasChanged || p.flags&changed != 0
 	p.flags &^= running | changed | seen
 	successors := m.g.succ(v)
 	if m.lazy == v {
-		if !hasChanged || len(successors) == 0 {
+		if !hasChanged && len(sent) == 0 || len(successors) == 0 {
 			if p.flags&dirty != 0 {
 				m.step(v)
 				return
@@ -247,8 +300,22 @@ func (m *machine) succeed(v int32, hasChanged bool) {
 				m.v[y].flags |= refresh
 			}
 		}
+	} else if len(sent) > 0 {
+		m.send(v, sent)
 	}
 	m.step(v)
+}
+
+func (m *machine) send(v int32, sent []Sink) {
+	among := make(map[Sink]bool, len(sent))
+	for _, sink := range sent {
+		among[sink] = true
+	}
+	for _, e := range m.g.succ(v) {
+		if y := int32(e &^ notifyBit); among[m.g.sinks[y]] {
+			m.dirtied(y, CausePredecessor, v)
+		}
+	}
 }
 
 // fail ends a run of v that failed, and will be tried again by itself or not.
@@ -290,13 +357,26 @@ func (m *machine) again(v int32) {
 	m.step(v)
 }
 
-// release lets new vertices run, when the last orphan has ended.
-func (m *machine) release() {
-	for i := len(m.v) - 1; i >= 0; i-- {
-		if m.v[i].flags&(held|dirty) == held|dirty {
-			m.step(int32(i))
-		}
+// rest keeps v, whose run is about to end, from starting until rested. The caller calls
+// that soon if v is, or comes to be, in delayed.
+func (m *machine) rest(v int32) {
+	p := &m.v[v]
+	p.flags |= resting
+	if p.flags&dirty != 0 {
+		m.delay(v)
 	}
+}
+
+func (m *machine) delay(v int32) {
+	m.busy++
+	m.delayed = append(m.delayed, v)
+}
+
+// rested ends the rest of v, which is dirty.
+func (m *machine) rested(v int32) {
+	m.busy--
+	m.v[v].flags &^= resting
+	m.step(v)
 }
 
 // eachBlocked calls f for every vertex that is dirty but has a failed ancestor, unless
@@ -341,11 +421,13 @@ func (m *machine) eachBlocked(f func(v, by int32)) {
 	}
 }
 
-// swap puts g in the place of the running graph and returns, for every old vertex, the
-// new one that goes on in its place, or none. Nothing is queued afterwards: start does
-// that. Jobs and retries are the caller's to renumber; busy counts those that go on.
-func (m *machine) swap(g *Graph, carry []Carry) []int32 {
-	from := make([]int32, len(m.v))
+// swap puts g, whose sinks have these wishes, in the place of the running graph and
+// returns, for every old vertex, the new one that goes on in its place, or none. Nothing
+// is queued afterwards: start does that. Jobs and timers are the caller's to renumber;
+// busy counts those that go on.
+func (m *machine) swap(g *Graph, carry []Carry, wishes []wish) []int32 {
+	old := m.v
+	from := make([]int32, len(old))
 	for i := range from {
 		from[i] = none
 	}
@@ -355,36 +437,60 @@ func (m *machine) swap(g *Graph, carry []Carry) []int32 {
 		if carry != nil {
 			c = carry[i]
 		}
+		next[i] = m.inherit(c)
 		if c.Old != none && c.Same {
 			from[c.Old] = int32(i)
-			next[i] = m.v[c.Old]
-			next[i].wait = 0
-			next[i].flags &^= active | queued | told | listed
-			continue
-		}
-		next[i] = vertex{flags: dirty | held, cause: CauseSwap}
-		if w, ok := g.sinks[i].(Waiter); ok && w.Waits() {
-			next[i].flags |= waits
-		}
-		if c.Old != none {
-			old := m.v[c.Old].flags
-			if old&seen != 0 {
-				old |= refresh
-			}
-			next[i].flags |= old & (refresh | changed)
 		}
 	}
-	old := m.v
-	*m = machine{g: g, v: next, stack: m.stack[:0], lazy: none, orphans: m.orphans, busy: m.orphans}
+	first := m.unqueue(from)
+	*m = machine{
+		g: g, v: next, stack: m.stack[:0], lazy: none, orphans: m.orphans, busy: m.orphans,
+		plans: plans{first: first, semaphores: m.semaphores, batches: m.batches},
+	}
+	m.schedule(wishes)
+	m.recount(from)
+	for was, v := range from {
+		// What a failed vertex had to wait for may have left the graph.
+		if v != none && old[was].wait > 0 && next[v].flags&failed != 0 && next[v].wait == 0 {
+			m.dirtied(v, CauseSwap, 0)
+		}
+	}
+	return from
+}
+
+// inherit is the state with which a vertex of a new graph begins.
+func (m *machine) inherit(c Carry) vertex {
+	v := vertex{flags: dirty | held} // because of CauseSwap
+	switch {
+	case c.Old == none:
+	case c.Same:
+		v = m.v[c.Old]
+		v.wait = 0
+		v.flags &^= active | queued | told | listed | inLine | holds | special
+	default:
+		old := m.v[c.Old].flags
+		if old&seen != 0 {
+			old |= refresh
+		}
+		v.flags |= old & (refresh | changed)
+	}
+	if c.Refresh {
+		v.flags |= refresh
+	}
+	return v
+}
+
+// recount derives from the vertices of a new graph what the machine knows of them all.
+func (m *machine) recount(from []int32) {
 	var roots []int32
-	for i := range next {
-		p := &next[i]
-		if p.cause == CausePredecessor {
+	for i := range m.v {
+		p := &m.v[i]
+		if p.cause() == CausePredecessor {
 			if p.ref = from[p.ref]; p.ref == none {
-				p.cause = CauseSwap
+				p.setCause(CauseSwap, 0)
 			}
 		}
-		if p.flags&(running|retrying) != 0 {
+		if p.flags&(running|retrying) != 0 || p.flags&(resting|dirty) == resting|dirty {
 			m.busy++
 		}
 		if p.flags&failed != 0 {
@@ -400,11 +506,4 @@ func (m *machine) swap(g *Graph, carry []Carry) []int32 {
 		}
 	}
 	m.expand(roots)
-	for was, v := range from {
-		// What a failed vertex had to wait for may have left the graph.
-		if v != none && old[was].wait > 0 && next[v].flags&failed != 0 && next[v].wait == 0 {
-			m.dirtied(v, CauseSwap, 0)
-		}
-	}
-	return from
 }

@@ -217,7 +217,7 @@ func (r *rig) end(v int, changed, fails, retries bool) {
 	if fails {
 		r.fail(int32(v), changed, retries)
 	} else {
-		r.succeed(int32(v), changed)
+		r.succeed(int32(v), changed, nil)
 	}
 	r.model.finish(v, changed, fails, retries)
 	r.witness.finish(v, changed, fails, retries)
@@ -255,7 +255,7 @@ func machineFitsModel(t *rapid.T) {
 	g, model := drawGraph(t)
 	witness := &witness{preds: model.preds, v: make([]testimony, len(model.v))}
 	r := &rig{machine: machine{g: &Graph{off: []int32{0}}, lazy: none}, model: model, witness: witness}
-	r.machine.swap(g, nil)
+	r.machine.swap(g, nil, nil)
 	r.machine.start()
 	for v := range model.v {
 		model.v[v].dirty, model.v[v].fresh = true, true
@@ -390,7 +390,7 @@ func (r *rig) drawSwap(t *rapid.T) {
 			r.machine.orphans++
 		}
 	}
-	r.machine.swap(g, carry)
+	r.machine.swap(g, carry, nil)
 	r.start()
 	*r.model = *next
 	*r.witness = witness{preds: next.preds, v: testimonies}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -86,11 +85,11 @@ type Result struct {
 
 // SequenceOptions tune Sequence. The zero value works.
 type SequenceOptions struct {
-	// Workers is how many CheckApplys run at once that work in this process; those of
-	// a Waiter come on top. 0 means two a processor, but at least four.
+	// Workers is how many CheckApplys run at once that work in this process; those that
+	// wait, and batches, come on top. 0 means two a processor, but at least four.
 	Workers int
 
-	// MaxParallel caps all CheckApplys that run at once. 0 is no cap.
+	// MaxParallel caps all CheckApplys that run at once, a batch as one. 0 is no cap.
 	MaxParallel int
 
 	// Trace adds Woken and Started results.
@@ -104,7 +103,7 @@ type SequenceOptions struct {
 // pending, running or failed; it runs once at a time, and inputs during a run lead to
 // exactly one more; after the last input for a vertex a CheckApply that started later
 // ends, or the vertex is reported as failed or blocked; whatever may run does at once,
-// within the options; a vertex that changed something makes its successors run, one
+// within the options and the Schedule of its sink; a vertex that changed something makes its successors run, one
 // that was right does not; a failure holds back its descendants only; and without input
 // nothing happens. An input for one vertex of a quiet graph costs O(1).
 //
@@ -119,11 +118,11 @@ func Sequence(in streams.Observable[Input], opts SequenceOptions) streams.Observ
 	}
 	return streams.New(func(ctx context.Context, emit func(Result) bool) error {
 		ctx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
 		s := &sequencer{
 			opts: opts, ctx: ctx, cancel: cancel, emit: emit,
 			machine: machine{g: &Graph{off: []int32{0}}, lazy: none},
 			workers: make([]job, opts.Workers),
+			waiters: map[*waiter]bool{}, pauses: map[*pause]bool{}, until: map[int32]time.Time{},
 		}
 		s.cond.L = &s.mu
 		for i := range s.workers {
@@ -131,7 +130,12 @@ func Sequence(in streams.Observable[Input], opts SequenceOptions) streams.Observ
 			s.wg.Go(func() { s.work(&s.workers[i]) })
 		}
 		stop := context.AfterFunc(ctx, s.cancelled)
-		defer stop()
+		defer func() { // also when an input panics
+			stop()
+			cancel(nil)
+			s.cancelled()
+			s.wg.Wait()
+		}()
 
 		err := in.Subscribe(ctx, s.input)
 		s.mu.Lock()
@@ -146,36 +150,14 @@ func Sequence(in streams.Observable[Input], opts SequenceOptions) streams.Observ
 	})
 }
 
-// cancelled ends the waits of workers and retries.
+// cancelled ends the waits of workers and the pauses.
 func (s *sequencer) cancelled() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.retries {
-		s.stopRetry(r)
+	for p := range s.pauses {
+		s.stop(p)
 	}
-	s.retries = nil
 	s.cond.Broadcast()
-}
-
-// stopRetry stops the timer of r. If it has fired already, again finds that r is stale.
-func (s *sequencer) stopRetry(r *retry) {
-	r.v = none
-	if r.timer.Stop() {
-		s.wg.Done()
-	}
-}
-
-// A job is a CheckApply that runs.
-type job struct {
-	v       int32 // its vertex now; none when idle or when the vertex has left the graph
-	running bool
-	cancel  context.CancelFunc // of a Waiter
-}
-
-// A retry is a vertex that waits for its next attempt.
-type retry struct {
-	v     int32
-	timer *time.Timer
 }
 
 // sequencer is the concurrent shell around the machine: workers, timers and results.
@@ -193,10 +175,11 @@ type sequencer struct {
 	cond    sync.Cond // workers wait for ready vertices
 	machine           // all of it guarded by mu
 	workers []job
-	waiters []*job
-	retries []*retry
+	waiters map[*waiter]bool
+	pauses  map[*pause]bool
+	until   map[int32]time.Time // the end of a rest
 	parked  int
-	running int
+	running int // CheckApplys, a batch as one
 	closed  bool
 	epoch   uint64
 	isBusy  bool
@@ -233,8 +216,8 @@ func (s *sequencer) input(in Input) bool {
 	if s.ctx.Err() != nil {
 		return false
 	}
-	if in.Graph != nil {
-		s.swap(in)
+	if in.Graph != nil && !s.swap(in) {
+		return false
 	}
 	if len(in.Wake) > 0 && !s.wake(in) {
 		return false
@@ -276,26 +259,25 @@ func (s *sequencer) traceWake(in Input) {
 	}
 }
 
-func (s *sequencer) swap(in Input) {
+// swap reports false, and ends the stream, if the graph can't be run.
+func (s *sequencer) swap(in Input) bool {
+	wishes, err := wishes(in.Graph)
+	if err != nil {
+		s.cancel(err)
+		return false
+	}
 	s.mu.Lock()
-	from := s.machine.swap(in.Graph, in.Carry)
-	var left []context.CancelFunc
+	from := s.machine.swap(in.Graph, in.Carry, wishes)
 	for i := range s.workers {
 		s.moveJob(&s.workers[i], from)
 	}
-	for _, j := range s.waiters {
-		if s.moveJob(j, from); j.v == none {
-			left = append(left, j.cancel)
+	var left []context.CancelFunc
+	for w := range s.waiters {
+		if s.moveWaiter(w, from) {
+			left = append(left, w.cancel)
 		}
 	}
-	s.retries = slices.DeleteFunc(s.retries, func(r *retry) bool {
-		v := from[r.v]
-		if v == none {
-			s.stopRetry(r)
-		}
-		r.v = v
-		return v == none
-	})
+	s.movePauses(from)
 	s.busy++ // the swap itself: what ends before start must not find that all is idle
 	s.mu.Unlock()
 	s.out(Result{Kind: Swapped, Graph: in.Graph})
@@ -311,19 +293,7 @@ func (s *sequencer) swap(in Input) {
 		s.epoch++
 	}
 	s.settle(0)
-}
-
-// moveJob renumbers a running job. The new graph's vertices start only after the jobs
-// of those that it dropped or changed have ended, so that two versions of a resource
-// never work on the same thing.
-func (s *sequencer) moveJob(j *job, from []int32) {
-	if !j.running || j.v == none {
-		return
-	}
-	if j.v = from[j.v]; j.v == none {
-		s.orphans++
-		s.busy++
-	}
+	return true
 }
 
 // settle is called with mu held after the machine was changed, and unlocks it: it wakes
@@ -332,6 +302,9 @@ func (s *sequencer) moveJob(j *job, from []int32) {
 func (s *sequencer) settle(keep int) {
 	var results [3]Result
 	rs := results[:0]
+	if len(s.delayed) > 0 {
+		s.startRests()
+	}
 	if s.busy > 0 && !s.isBusy {
 		s.isBusy = true
 		s.epoch++
@@ -395,40 +368,16 @@ func (s *sequencer) work(j *job) {
 			s.mu.Lock()
 			continue
 		}
-		j.v, j.running = v, true
+		j.v, j.holds = v, s.needs(v)
 		s.running++
 		s.perform(s.ctx, j)
 		s.mu.Lock()
 	}
 }
 
-// startWaiters gives each ready Waiter a goroutine for the length of its CheckApply.
-func (s *sequencer) startWaiters() {
-	for len(s.readyWaiters) > 0 && s.mayRun() && s.ctx.Err() == nil {
-		v := s.readyWaiters[0]
-		s.readyWaiters = s.readyWaiters[1:]
-		if !s.take(v) {
-			continue
-		}
-		ctx, cancel := context.WithCancel(s.ctx)
-		j := &job{v: v, running: true, cancel: cancel}
-		s.waiters = append(s.waiters, j)
-		s.running++
-		s.wg.Go(func() {
-			s.mu.Lock()
-			s.perform(ctx, j)
-			cancel()
-		})
-	}
-}
-
 // perform runs the vertex of j, which take has marked as running. It is entered with mu
-// held and returns without it.
+// held, and returns without it.
 func (s *sequencer) perform(ctx context.Context, j *job) {
-	if j.v == none { // a swap came before the goroutine of a Waiter
-		s.end(j, Outcome{})
-		return
-	}
 	sink := s.g.sinks[j.v]
 	run := s.run(j.v)
 	s.mu.Unlock()
@@ -449,58 +398,9 @@ func (s *sequencer) perform(ctx context.Context, j *job) {
 		})
 	}
 	s.mu.Lock()
-	s.end(j, o)
-}
-
-// end records the outcome of j. It is entered with mu held and returns without it.
-func (s *sequencer) end(j *job, o Outcome) {
-	v := j.v
 	s.running--
-	j.running, j.v = false, none
-	keep := 1 // a worker comes back for the next vertex itself
-	if j.cancel != nil {
-		keep = 0
-		s.waiters = remove(s.waiters, j)
-	}
-	switch {
-	case v == none:
-		s.busy--
-		if s.orphans--; s.orphans == 0 {
-			s.release()
-		}
-	case o.Err != nil && o.Retry && s.ctx.Err() == nil:
-		s.fail(v, o.Changed, true)
-		r := &retry{v: v}
-		s.retries = append(s.retries, r)
-		s.wg.Add(1)
-		r.timer = time.AfterFunc(o.RetryAfter, func() { s.again(r) })
-	case o.Err != nil:
-		s.fail(v, o.Changed, false)
-	default:
-		s.succeed(v, o.Changed)
-	}
-	s.settle(keep)
-}
-
-// remove takes x out of list, where it is once and the order does not matter.
-func remove[T comparable](list []T, x T) []T {
-	i, last := slices.Index(list, x), len(list)-1
-	var zero T
-	list[i], list[last] = list[last], zero
-	return list[:last]
-}
-
-// again is what a retry timer does.
-func (s *sequencer) again(r *retry) {
-	defer s.wg.Done()
-	s.mu.Lock()
-	if r.v == none || s.ctx.Err() != nil {
-		s.mu.Unlock()
-		return
-	}
-	s.retries = remove(s.retries, r)
-	s.machine.again(r.v)
-	s.settle(0)
+	s.conclude(j, o)
+	s.settle(1) // the worker comes back for the next vertex itself
 }
 
 // protect turns a panic of a sink into its failure.

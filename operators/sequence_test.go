@@ -28,8 +28,8 @@ type sinkFunc struct {
 func (s *sinkFunc) CheckApply(ctx context.Context, run operators.Run) operators.Outcome {
 	return s.f(ctx, run)
 }
-func (s *sinkFunc) Waits() bool    { return s.waits }
-func (s *sinkFunc) String() string { return s.name }
+func (s *sinkFunc) Schedule() operators.Schedule { return operators.Schedule{Waits: s.waits} }
+func (s *sinkFunc) String() string               { return s.name }
 
 func newGraph(t testing.TB, sinks []operators.Sink, edges ...operators.Edge) *operators.Graph {
 	t.Helper()

@@ -28,12 +28,12 @@ type detail struct {
 	noop    bool
 }
 
-var _ operators.Waiter = (*unit)(nil)
+var _ operators.Scheduled = (*unit)(nil)
 
-// Waits implements operators.Waiter.
-func (u *unit) Waits() bool {
+// Schedule implements operators.Scheduled.
+func (u *unit) Schedule() operators.Schedule {
 	w, ok := u.vertex.Resource.(sinks.Waiter)
-	return ok && w.Waits()
+	return operators.Schedule{Waits: ok && w.Waits()}
 }
 
 func (u *unit) acts() bool {
