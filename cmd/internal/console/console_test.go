@@ -113,6 +113,8 @@ func TestReport(t *testing.T) {
 	loaded := pipeline.Result{Kind: pipeline.GraphSwapped, Time: noon, Graph: g, Swap: pipeline.Swap{Added: 2}}
 	mode := sinks.Change{Field: "mode", From: "0600", To: "0644"}
 	content := sinks.Change{Field: "content", From: "a\nb\nc\n", To: "a\nB\nc\n"}
+	other := sinks.Change{Field: "content", To: "x\ny\n"}
+	later := func(r pipeline.Result) pipeline.Result { r.Time = noon.Add(time.Hour); return r }
 	secret := sinks.Change{Field: "content", From: "hunter1\nx\n", To: "hunter2\nx\n", Secret: true}
 	end := func(v *pipeline.Vertex, err error, changes ...sinks.Change) pipeline.Result {
 		return pipeline.Result{
@@ -148,6 +150,38 @@ INFO  graph swapped  site  added=1  changed=2  removed=3  kept=4  edges=1
 			end(file, nil), end(file, nil, mode, content),
 		}, `
 INFO  changed       file[/a]  mode: 0600 -> 0644, content: (3 lines, 6 bytes) -> (3 lines, 6 bytes)
+--- file[/a] content (found)
++++ file[/a] content (desired)
+@@ -1,3 +1,3 @@
+ a
+-b
++B
+ c
+`},
+		{"what is repaired again and again is shown once, until it is something else", slog.LevelInfo, []pipeline.Result{
+			end(file, nil, content), end(file, nil, content), end(file, nil, other), later(end(file, nil, other)),
+		}, `
+INFO  changed       file[/a]  content: (3 lines, 6 bytes) -> (3 lines, 6 bytes)
+--- file[/a] content (found)
++++ file[/a] content (desired)
+@@ -1,3 +1,3 @@
+ a
+-b
++B
+ c
+INFO  changed       file[/a]  content: (3 lines, 6 bytes) -> (3 lines, 6 bytes)
+INFO  changed       file[/a]  content: "" -> (2 lines, 4 bytes)
+--- file[/a] content (found)
++++ file[/a] content (desired)
+@@ -0,0 +1,2 @@
++x
++y
+INFO  changed       file[/a]  content: "" -> (2 lines, 4 bytes)
+--- file[/a] content (found)
++++ file[/a] content (desired)
+@@ -0,0 +1,2 @@
++x
++y
 `},
 		{"a long list of changes is cut", slog.LevelInfo, []pipeline.Result{end(file, nil, many...)}, `
 INFO  changed       file[/a]  0: a -> b, 1: a -> b, 2: a -> b, 3: a -> b, 4: a -> b, 5: a -> b, 6: a -> b, 7: a -> b, 8: a -> b, 9: a -> b, and 3 more
@@ -316,6 +350,21 @@ func TestDiffIsBounded(t *testing.T) {
 	d := string(console.DiffOf("file[/a]", []sinks.Change{{Field: "content", To: many}}))
 	if n := strings.Count(d, "\n"); n > 205 || !strings.HasSuffix(d, "more lines)\n") {
 		t.Errorf("the diff has %d lines and ends with %q", n, d[len(d)-40:])
+	}
+}
+
+func TestDiffOfManyAndOfLongLines(t *testing.T) {
+	many := make([]sinks.Change, 10)
+	for i := range many {
+		many[i] = sinks.Change{Field: fmt.Sprint("content of ", i), To: strings.Repeat("line\n", 150)}
+	}
+	d := string(console.DiffOf("file[/a]", many))
+	if n := strings.Count(d, "\n"); n > 410 || !strings.HasSuffix(d, "(7 more differences)\n") {
+		t.Errorf("the diff has %d lines and ends with %q", n, d[len(d)-40:])
+	}
+	d = string(console.DiffOf("file[/a]", []sinks.Change{{Field: "content", To: strings.Repeat("ä", 3000)}}))
+	if len(d) > 1200 || !strings.HasSuffix(d, "ä(5002 bytes more)\n") || strings.Contains(d, "\n-") {
+		t.Errorf("got %q", d)
 	}
 }
 

@@ -108,7 +108,7 @@ func (h *text) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(func(a slog.Attr) bool { l.attr(h.prefix, a); return true })
 	l.Truncate(len(bytes.TrimRight(l.Bytes(), " ")))
 	l.WriteByte('\n')
-	l.diff()
+	l.diff("")
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -235,8 +235,8 @@ func printable(s string) bool {
 	return true
 }
 
-// diff writes the differences that go below the line.
-func (l *line) diff() {
+// diff writes the differences that go below the line, each line behind indent.
+func (l *line) diff(indent string) {
 	if l.below == "" {
 		return
 	}
@@ -250,6 +250,7 @@ func (l *line) diff() {
 		case strings.HasPrefix(one, "@@"):
 			color = cyan
 		}
+		l.WriteString(indent)
 		if color != "" && l.color {
 			l.WriteString(color)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"maps"
 	"strings"
@@ -18,6 +19,19 @@ import (
 // maxChanges is how many changes of one CheckApply are listed in a log line.
 const maxChanges = 10
 
+// showAgain is after what time a difference that was shown is shown again, and
+// maxRemembered how many are remembered for that.
+const (
+	showAgain     = 10 * time.Minute
+	maxRemembered = 1024
+)
+
+// shown is a difference that was shown, and when.
+type shown struct {
+	diff uint64
+	at   time.Time
+}
+
 // Report logs the results of a run: a line for each change and each failure, and for
 // what the graph comes to. A host that is converged is silent. It is not safe for use
 // by several goroutines.
@@ -29,6 +43,8 @@ type Report struct {
 	converged bool
 	failing   map[*pipeline.Vertex]string // what has been logged about those that fail
 	waiting   map[*pipeline.Vertex]string // and about those that wait for a value
+	shown     map[*pipeline.Vertex]shown
+	seed      maphash.Seed
 }
 
 // NewReport returns a Report of a run that began at that time.
@@ -38,6 +54,8 @@ func NewReport(log *slog.Logger, began time.Time) *Report {
 		debug:   log.Enabled(context.Background(), slog.LevelDebug),
 		failing: map[*pipeline.Vertex]string{},
 		waiting: map[*pipeline.Vertex]string{},
+		shown:   map[*pipeline.Vertex]shown{},
+		seed:    maphash.MakeSeed(),
 	}
 }
 
@@ -119,12 +137,15 @@ func (p *Report) finished(r pipeline.Result) {
 
 func (p *Report) changed(level slog.Level, r pipeline.Result, res slog.Attr) {
 	msg := "changed"
-	var diff slog.Attr
 	if r.Noop {
 		msg = "would change"
-		if d := DiffOf(r.Vertex.String(), r.Outcome.Changes); d != "" {
-			diff = slog.Any("diff", d)
-		}
+	}
+	if !p.log.Enabled(context.Background(), level) {
+		return
+	}
+	var diff slog.Attr
+	if d := DiffOf(r.Vertex.String(), r.Outcome.Changes); d != "" && p.news(r, d) {
+		diff = slog.Any("diff", d)
 	}
 	var list slog.Attr
 	if len(r.Outcome.Changes) > 0 {
@@ -135,6 +156,21 @@ func (p *Report) changed(level slog.Level, r pipeline.Result, res slog.Attr) {
 		took = slog.Duration("took", r.Took)
 	}
 	p.print(level, msg, res, list, took, diff)
+}
+
+// news says that the difference is not the one that was shown for the resource a moment
+// ago: what is undone and repaired again and again need not be shown each time.
+func (p *Report) news(r pipeline.Result, d Diff) bool {
+	now := shown{maphash.String(p.seed, string(d)), r.Time}
+	last, ok := p.shown[r.Vertex]
+	if ok && last.diff == now.diff && now.at.Sub(last.at) < showAgain {
+		return false
+	}
+	if len(p.shown) >= maxRemembered {
+		clear(p.shown)
+	}
+	p.shown[r.Vertex] = now
+	return true
 }
 
 // failed logs a failure where it happens: as an error once, and afterwards, while it
@@ -164,6 +200,7 @@ func (p *Report) swapped(r pipeline.Result) {
 		p.print(slog.LevelInfo, "graph loaded", name, slog.Int("resources", len(r.Graph.Vertices)), edges)
 		return
 	}
+	clear(p.shown) // of which some are gone
 	s := r.Swap
 	p.print(slog.LevelInfo, "graph swapped", name,
 		slog.Int("added", s.Added), slog.Int("changed", s.Changed), slog.Int("removed", s.Removed), slog.Int("kept", s.Kept), edges)
