@@ -283,7 +283,7 @@ const tour = "/tmp/tour"
 func newShell(t *testing.T, path string) *shell {
 	t.Helper()
 	cmd := exec.Command("bash")
-	cmd.Env = append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"), "MGMT_PREFIX="+t.TempDir())
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

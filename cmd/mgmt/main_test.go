@@ -31,7 +31,21 @@ func TestMain(m *testing.M) {
 		_ = os.Unsetenv(asMgmt) // not for the commands that it starts
 		main()
 	}
-	os.Exit(m.Run())
+	os.Exit(run(m))
+}
+
+// run keeps what survives a run in a directory of the tests.
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "mgmt-prefix-")
+	if err == nil {
+		err = os.Setenv("MGMT_PREFIX", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	return m.Run()
 }
 
 // process is a running mgmt.

@@ -53,7 +53,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	// A program with the race detector would wait a second before each exit.
-	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+	if err := errors.Join(os.Setenv("GORACE", "atexit_sleep_ms=0"), os.Setenv("MGMT_PREFIX", filepath.Join(dir, "prefix"))); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

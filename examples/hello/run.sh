@@ -12,6 +12,7 @@ pid=
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$dir"' EXIT
 sed "s|/tmp/mgmt-hello|$dir/host|g" "$here/hello.yaml" >"$dir/hello.yaml"
 host=$dir/host
+export MGMT_PREFIX=$dir/prefix
 
 say() { printf '\n%s\n' "$*"; }
 

@@ -41,7 +41,8 @@ type agent struct {
 	events *eventlog.Log // nil without --events
 	draw   *drawer       // nil without --graphviz
 
-	stopping atomic.Bool // a signal has asked for it
+	stopping  atomic.Bool            // a signal has asked for it
+	temporary atomic.Pointer[string] // the prefix, if it is to be removed
 
 	after sync.WaitGroup
 
@@ -162,8 +163,13 @@ func (a *agent) subscribe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	kept, err := a.keep()
+	if err != nil {
+		return err
+	}
+	defer kept.leave()
 	sources := allsources.New(a.log)
-	graphs := streams.Map(a.texts(sources), a.loader(reg))
+	graphs := streams.Map(a.texts(sources), a.loader(reg, sinks.Options{Log: a.log, Shared: &sinks.Shared{}, Dir: kept.kinds}))
 	return pipeline.Run(graphs, pipeline.Options{
 		Sources:          sources,
 		Log:              a.log,

@@ -22,13 +22,13 @@ func (a *agent) texts(list []sources.Source) streams.Observable[graphfile.Text] 
 }
 
 // loader makes graphs of texts.
-func (a *agent) loader(reg *sinks.Registry) func(graphfile.Text) pipeline.Update {
+func (a *agent) loader(reg *sinks.Registry, opts sinks.Options) func(graphfile.Text) pipeline.Update {
 	return func(t graphfile.Text) pipeline.Update {
 		if t.Err != nil {
 			return pipeline.Update{Err: &graphError{t.Err}}
 		}
 		a.memory.loaded(len(t.Data))
-		g, err := compile(t.Name, t.Data, reg, sinks.Options{Log: a.log})
+		g, err := compile(t.Name, t.Data, reg, opts)
 		if err != nil {
 			return pipeline.Update{Err: &graphError{err}}
 		}

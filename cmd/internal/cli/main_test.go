@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +18,21 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets what survives a run be kept in a directory of the tests.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "mgmt-prefix-")
+	if err == nil {
+		err = os.Setenv("MGMT_PREFIX", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
 
 // output is what a run of the command line has printed, and its exit status.
 type output struct {

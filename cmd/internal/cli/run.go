@@ -24,6 +24,8 @@ type runOptions struct {
 	logFormat        choice
 	logLevel         choice
 	noColor          bool
+	prefix           directory
+	tmpPrefix        bool
 }
 
 func runCommand(p Program) *cobra.Command {
@@ -46,6 +48,13 @@ has been pending for that long.
 A graph file that is saved while mgmt runs is put in force: what is different in it runs, all
 else goes on undisturbed. A version with mistakes is reported and changes nothing.
 
+What has to survive the run is kept below the prefix, in a place of its own for each graph file: a
+notification that a resource has not acted on yet is not lost, not even by kill -9. Two runs of the
+same graph file at once need two prefixes. The prefix is /var/lib/mgmt as root, and otherwise
+~/.local/state/mgmt; the variables MGMT_PREFIX, STATE_DIRECTORY and XDG_STATE_HOME change that. If
+it can't be used, a warning says so, and nothing is kept. With --noop, what another run has left is
+taken into account, and stays.
+
 Times are numbers of seconds (5, 0.5), or have a unit (250ms, 2m).
 
 The log is on standard error: a line for each change and each failure, and nothing while all is
@@ -60,7 +69,7 @@ has changed is noticed without it.
 Exit status:
     0  converged; or stopped by a signal, having converged
     1  a resource has failed, each with a line at the end of standard error; or --max-runtime was
-       over before all had converged
+       over before all had converged; or another run is keeping the same graph file
     2  a mistake in the arguments or in the graph file, of which all are listed
    70  a fault of mgmt itself
   130  stopped by SIGINT before all had converged; 143 by SIGTERM, 129 by SIGHUP`,
@@ -98,6 +107,8 @@ Exit status:
 	f.Var(&opts.events, "events", "write the event stream to standard output, as `FORMAT`: json")
 	f.Var(&opts.logFormat, "log-format", "log as `FORMAT`: text, json")
 	f.Var(&opts.logLevel, "log-level", "log what is of this `LEVEL` or above: debug, info, warn, error")
+	prefixFlag(cmd, &opts.prefix, "keep what has to survive the run below `DIR`")
+	f.BoolVar(&opts.tmpPrefix, "tmp-prefix", false, "keep it in a temporary directory, which is removed at the end")
 	f.BoolVar(&opts.noColor, "no-color", false, "log without colours, as if NO_COLOR were set; they are used on a terminal only")
 	for flag, extensions := range map[string][]string{"file": graphExtensions, "graphviz": {"dot", "svg"}} {
 		if err := cmd.MarkFlagFilename(flag, extensions...); err != nil {
@@ -120,6 +131,9 @@ func (o *runOptions) check() error {
 	}
 	if o.maxRuntime.given && o.maxRuntime.Duration == 0 {
 		return usagef("--max-runtime: 0 leaves no time for anything; leave the flag out for no limit")
+	}
+	if o.tmpPrefix && o.prefix.path != "" {
+		return usagef("--prefix and --tmp-prefix: give one of them")
 	}
 	if o.graphviz == "" {
 		return nil

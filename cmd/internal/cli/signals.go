@@ -60,6 +60,7 @@ func (a *agent) signal(s syscall.Signal, hangup bool, cancel context.CancelCause
 		a.log.Info("signal ignored", "signal", name.String(), "why", "a changed graph file is noticed without it")
 	case a.stopping.Swap(true):
 		killChildren()
+		a.discard()
 		os.Exit(name.exitStatus())
 	default:
 		a.log.Info("stopping", "signal", name.String())

@@ -75,6 +75,9 @@ func run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := os.Setenv("MGMT_PREFIX", filepath.Join(dir, "prefix")); err != nil {
+			return err
+		}
 		fmt.Printf("# %s: %s\n", m.name, m.what)
 		err = m.run(&bench{ctx: ctx, mgmt: program, scratch: dir, rounds: *rounds})
 		if rm := os.RemoveAll(dir); err == nil {
