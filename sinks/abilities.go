@@ -47,8 +47,8 @@ type Sender interface {
 // Space names what a Fact is about.
 type Space string
 
-// The spaces in use. Names are clean absolute paths, but for users, groups, units and
-// packages.
+// The spaces in use. Names are clean absolute paths, but for users, groups, units,
+// packages and servers.
 const (
 	SpaceDir     Space = "dir"     // a directory that is made to exist
 	SpaceFile    Space = "file"    // a file that is made to exist, or a symbolic link
@@ -58,6 +58,8 @@ const (
 	SpaceUnit    Space = "unit"    // a unit of systemd
 	SpacePackage Space = "package" // a package, by name
 	SpaceOwned   Space = "owned"   // a path that a package brings
+	SpaceEdits   Space = "edits"   // a file in which a part is managed, such as a line
+	SpaceGone    Space = "gone"    // a path at which nothing is left
 
 	SpaceHTTPServer Space = "http_server" // a server of files, by name
 )
