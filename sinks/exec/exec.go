@@ -187,6 +187,7 @@ var (
 	_ sinks.Refresher = (*execution)(nil)
 	_ sinks.Waiter    = (*execution)(nil)
 	_ sinks.Actor     = (*execution)(nil)
+	_ sinks.Announcer = (*execution)(nil)
 )
 
 // role is a command and the parameter that gives it.
@@ -232,6 +233,9 @@ func (e *execution) Waits() bool { return true }
 func (e *execution) Acts() bool {
 	return !e.ifcmd().given() && !e.nifcmd().given() && e.Creates == "" && len(e.Mtimes) == 0
 }
+
+// Announces implements sinks.Announcer: guards are not run twice.
+func (e *execution) Announces() {}
 
 // Watches implements sinks.Resource.
 func (e *execution) Watches() []sources.Watch {
@@ -371,6 +375,9 @@ func (e *execution) run(ctx context.Context, apply bool) (sinks.Outcome, error) 
 	// What is modified while the command runs is modified since then.
 	seen, err := e.mtimes()
 	if err != nil {
+		return sinks.Outcome{}, err
+	}
+	if err := sinks.BeforeChange(ctx); err != nil {
 		return sinks.Outcome{}, err
 	}
 	result, err := process.Run(ctx, cmd.command, e.Timeout)
