@@ -124,44 +124,100 @@ func parseKey(text string) (kind, blob string, err error) {
 	return kind, string(b), nil
 }
 
-// edited returns text with the key as it shall be, or without it, and what differs.
-func (k *authorizedKey) edited(text []byte) ([]byte, []sinks.Change) {
+// listing is a file in lines, of which it finds those with the keys of a group.
+type listing struct {
+	lines  []*fileLine
+	byBlob map[string][]*fileLine // for the keys of the group only
+}
+
+// fileLine is a line of the file.
+type fileLine struct {
+	raw   []byte // with its end; nil if it is removed
+	entry entry  // if it is one with a key of the group
+}
+
+// newListing looks for the keys of the group in text.
+func newListing(text []byte, group []*authorizedKey) *listing {
+	t := &listing{byBlob: make(map[string][]*fileLine, len(group))}
+	for _, k := range group {
+		t.byBlob[k.want.blob] = nil
+	}
+	for raw := range bytes.Lines(text) {
+		l := &fileLine{raw: raw}
+		t.lines = append(t.lines, l)
+		if e, ok := parse(string(raw)); ok {
+			if same, ours := t.byBlob[e.blob]; ours {
+				l.entry = e
+				t.byBlob[e.blob] = append(same, l)
+			}
+		}
+	}
+	return t
+}
+
+// edit has the key be as it shall be, or be gone, and returns what differs. Unless apply is
+// set it leaves the lines as they are.
+func (t *listing) edit(k *authorizedKey, apply bool) []sinks.Change {
 	var changes []sinks.Change
-	edited := make([]byte, 0, len(text)+256)
 	found := 0
-	for line := range bytes.Lines(text) {
-		e, ok := parse(string(line))
-		if !ok || e.blob != k.want.blob {
-			edited = append(edited, line...)
+	for _, l := range t.byBlob[k.want.blob] {
+		if l.raw == nil {
 			continue
 		}
 		if found++; found > 1 || k.absent {
+			if apply {
+				l.raw = nil
+			}
 			continue
 		}
 		want := k.want
 		if k.anyComment {
-			want.comment = e.comment
+			want.comment = l.entry.comment
 		}
-		if e == want {
-			edited = append(edited, line...)
+		if l.entry == want {
 			continue
 		}
-		changes = append(changes, e.differences(want)...)
-		edited = append(append(edited, want.String()...), '\n')
+		changes = append(changes, l.entry.differences(want)...)
+		if apply {
+			l.raw, l.entry = []byte(want.String()+"\n"), want
+		}
 	}
 	switch {
 	case k.absent && found > 0:
 		changes = append(changes, sinks.Change{Field: "key", From: k.want.fingerprint(), To: absent})
 	case !k.absent && found == 0:
 		changes = append(changes, sinks.Change{Field: "key", From: absent, To: k.want.fingerprint()})
-		if len(edited) > 0 && edited[len(edited)-1] != '\n' {
-			edited = append(edited, '\n')
+		if apply {
+			t.add(k.want)
 		}
-		edited = append(append(edited, k.want.String()...), '\n')
 	case !k.absent && found > 1:
 		changes = append(changes, sinks.Change{Field: "key", From: fmt.Sprintf("in %d lines", found), To: "in one"})
 	}
-	return edited, changes
+	return changes
+}
+
+// add puts a line at the end.
+func (t *listing) add(e entry) {
+	for len(t.lines) > 0 && t.lines[len(t.lines)-1].raw == nil {
+		t.lines = t.lines[:len(t.lines)-1]
+	}
+	if len(t.lines) > 0 {
+		if last := t.lines[len(t.lines)-1]; !bytes.HasSuffix(last.raw, []byte("\n")) {
+			last.raw = append(bytes.Clone(last.raw), '\n')
+		}
+	}
+	l := &fileLine{raw: []byte(e.String() + "\n"), entry: e}
+	t.lines = append(t.lines, l)
+	t.byBlob[e.blob] = append(t.byBlob[e.blob], l)
+}
+
+// text is the whole file.
+func (t *listing) text() []byte {
+	var text []byte
+	for _, l := range t.lines {
+		text = append(text, l.raw...)
+	}
+	return text
 }
 
 // differences are those between two lines with the same key. Options may hold what is

@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
-	"time"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -83,6 +83,8 @@ type authorizedKey struct {
 	anyComment bool
 	absent     bool
 	mkdir      bool
+
+	watched atomic.Pointer[string] // the file that is watched, empty for none; nil before Watches
 }
 
 // Build implements sinks.Config.
@@ -170,12 +172,14 @@ func (k *authorizedKey) Keeps() []string {
 }
 
 // Watches implements sinks.Resource. Where the file of a user is can't be said before
-// there is the user, so until then the resource looks for itself.
+// there is the user: until then the database of users is watched.
 func (k *authorizedKey) Watches() []sources.Watch {
 	h, err := k.holder()
 	if err != nil {
-		return []sources.Watch{inotify.Path(passwd), sources.Interval{Every: time.Minute}}
+		k.watched.Store(new(string))
+		return []sources.Watch{inotify.Path(passwd)}
 	}
+	k.watched.Store(&h.path)
 	ws := []sources.Watch{inotify.Path(h.path)}
 	if k.file == "" {
 		ws = append(ws, inotify.Path(filepath.Dir(h.path)))
@@ -186,6 +190,13 @@ func (k *authorizedKey) Watches() []sources.Watch {
 	return ws
 }
 
+// rewatch reports whether another file than the one at path is watched: the user has come
+// into being, or has moved.
+func (k *authorizedKey) rewatch(path string) bool {
+	watched := k.watched.Load()
+	return watched != nil && *watched != path
+}
+
 var (
 	_ sinks.Owner  = (*authorizedKey)(nil)
 	_ sinks.Keeper = (*authorizedKey)(nil)
@@ -193,34 +204,8 @@ var (
 
 // CheckApply implements sinks.Resource.
 func (k *authorizedKey) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error) {
-	if ctx.Err() != nil {
-		return sinks.Outcome{}, context.Cause(ctx)
-	}
-	h, err := k.holder()
-	if k.absent && errors.Is(err, errNoUser) {
-		return sinks.Outcome{}, nil
-	}
-	if err != nil {
-		return sinks.Outcome{}, err
-	}
-	var out sinks.Outcome
-	dir, err := k.directory(h, &out, apply)
-	if err != nil {
-		return sinks.Outcome{}, err
-	}
-	if dir < 0 { // and it shall not, or not now, be made
-		if !k.absent {
-			_, changes := k.edited(nil)
-			out.Changes = append(out.Changes, changes...)
-		}
-		return out, nil
-	}
-	defer atomicfile.Close(dir)
-	err = k.inFile(ctx, h, atomicfile.Place{Dir: dir, Name: filepath.Base(h.path), Path: h.path}, &out, apply)
-	if err != nil {
-		return sinks.Outcome{Changed: out.Changed && apply}, err
-	}
-	return out, nil
+	result := k.CheckApplyGroup(ctx, apply, []sinks.Resource{k})[0]
+	return result.Outcome, result.Err
 }
 
 // directory opens the directory of the file; -1 if there is none. It makes it and sets
@@ -273,48 +258,6 @@ func (k *authorizedKey) directory(h holder, out *sinks.Outcome, apply bool) (int
 		return -1, err
 	}
 	return fd, nil
-}
-
-// inFile has the key in the file, or not, as it shall be, and the file owned by the user.
-func (k *authorizedKey) inFile(ctx context.Context, h holder, p atomicfile.Place, out *sinks.Outcome, apply bool) error {
-	found, text, err := p.ReadText()
-	if err != nil {
-		return err
-	}
-	meta := h.meta(0o600)
-	if found != nil && found.Nlink > 1 && meta.UID >= 0 && int(found.Uid) != meta.UID {
-		return fmt.Errorf("%s is also known by another name and belongs to user %d, not to %s: it is left alone", p.Path, found.Uid, k.user)
-	}
-	if _, changes := k.edited(text); len(changes) > 0 {
-		if apply {
-			o := atomicfile.Options{Meta: meta, Perm: 0o600}
-			if k.absent {
-				o.Meta = atomicfile.Keep
-			} else if found == nil {
-				o.GID = h.gid
-			}
-			_, err := atomicfile.Edit(ctx, p, o, func(text []byte) ([]byte, bool) {
-				edited, changes := k.edited(text)
-				return edited, len(changes) > 0
-			})
-			if err != nil {
-				return err
-			}
-		}
-		out.Changed = true
-		out.Changes = append(out.Changes, changes...)
-	}
-	if found == nil || k.absent {
-		return nil
-	}
-	if !meta.Differs(found) {
-		return nil
-	}
-	describe(found, meta, out)
-	if !apply {
-		return nil
-	}
-	return k.mend(p, meta, &sinks.Outcome{}, true) // unless the edit has done so
 }
 
 // mend sets the owner and mode of what is at p, or says in out that it would.
