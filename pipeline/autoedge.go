@@ -31,8 +31,8 @@ func (g *Graph) forgetAutomatic() {
 	g.Edges = slices.DeleteFunc(g.Edges, Edge.automatic)
 }
 
-// automatic says that nobody has declared the edge.
-func (e Edge) automatic() bool { return e.Why != "" }
+// automatic says that nobody has declared the edge, not even by a link.
+func (e Edge) automatic() bool { return e.Why != "" && !e.byLink() }
 
 // takesPart says whether a vertex has automatic edges. One that is never executed brings
 // about nothing, and waits for nothing.

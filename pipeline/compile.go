@@ -31,6 +31,7 @@ func (g *Graph) compile(opts sinks.Options) Problems {
 	g.forgetAutomatic()
 	c.unique(g.Vertices)
 	c.unique(g.Exports)
+	c.links()
 	for _, v := range g.Exports { // first, so that those that are collected say nothing twice
 		c.build(v, opts)
 	}
@@ -39,6 +40,9 @@ func (g *Graph) compile(opts sinks.Options) Problems {
 	}
 	c.owners()
 	c.edges()
+	if len(c.problems) == 0 {
+		c.taint()
+	}
 	for _, v := range slices.Concat(g.Vertices, g.Exports) {
 		v.node = nil
 	}
@@ -97,11 +101,13 @@ func (c *compiler) build(v *Vertex, opts sinks.Options) {
 	if v.Meta == nil {
 		v.Meta = &defaultMeta
 	}
-	opts.Ref = v.String()
+	opts.Ref, opts.Sends = v.String(), v.sends
 	var err error
 	if v.Config == nil {
 		err = errors.New("it has no Config")
-	} else if err = c.checkMeta(v); err == nil {
+	} else if err = c.checkMeta(v); err == nil && len(v.receives) > 0 {
+		v.Resource, err = v.standIn(opts)
+	} else if err == nil {
 		v.Resource, err = v.Config.Build(v.Name, opts)
 	}
 	if err != nil {

@@ -28,7 +28,7 @@ type Graph struct {
 	Edges []Edge
 
 	// Links say which output of a resource is sent to which parameter of another. For each
-	// there is an edge.
+	// there is an edge in a compiled graph.
 	Links []Link
 
 	// Notes are what Compile has to say about a graph that is in order: automatic edges
@@ -80,7 +80,7 @@ type Vertex struct {
 
 	tainted  bool       // something secret is sent to it: set by Compile
 	sends    []string   // the outputs that somebody receives, in alphabetical order: set by Compile
-	receives []received // what it is sent, in order: set by Compile
+	receives []received // what it is sent, in order: set by Compile, and by Load for an exported one
 
 	partly bool       // broken by unknown parameters only: the known ones can be checked
 	broken bool       // already reported: don't build it, don't report what follows from it
@@ -131,8 +131,9 @@ type Link struct {
 	// From and To are indices into Vertices.
 	From, To int32
 
-	// Output is the name of the output, Param that of the parameter. Key is the key of a
-	// parameter that is a map, which gets only that value.
+	// Output is the name of the output; Compile fills in the only one that there is if it is
+	// empty. Param is the name of the parameter. Key is the key of a parameter that is a
+	// map, which gets only that value.
 	Output, Param, Key string
 
 	// Secret says that the value is hidden: the output is secret, or its sender has
@@ -141,6 +142,8 @@ type Link struct {
 
 	// Pos is where the file has it; zero in a composed graph.
 	Pos Position
+
+	outputAt, paramAt Position // where the file has their names; zero is Pos
 }
 
 // Note is a remark about a graph that is in order.
@@ -196,17 +199,24 @@ func (g *Graph) put(v *Vertex) {
 // with notify a change of from refresh to. What is wrong with the edge is reported by
 // Compile. An edge from or to an exported resource has no effect on this host.
 func (g *Graph) Connect(from, to *Vertex, notify bool) {
+	if g.joins("an edge", from, to) {
+		g.Edges = append(g.Edges, Edge{From: from.index, To: to.index, Notify: notify})
+	}
+}
+
+// joins reports whether something can lead from one vertex to another on this host.
+func (g *Graph) joins(what string, from, to *Vertex) bool {
 	for _, v := range []*Vertex{from, to} {
 		switch {
 		case v == nil:
-			g.problems = append(g.problems, Problem{File: g.File, Message: "an edge has no vertex at one end", Hint: "connect what Add has returned"})
-			return
+			g.problems = append(g.problems, Problem{File: g.File, Message: what + " has no vertex at one end", Hint: "connect what Add has returned"})
+			return false
 		case v.Exported:
-			return
+			return false
 		case int(v.index) >= len(g.Vertices) || g.Vertices[v.index] != v:
-			g.problems = append(g.problems, Problem{File: g.File, Message: "an edge leads to " + v.String() + ", which belongs to another graph", Hint: "connect what Add of this graph has returned"})
-			return
+			g.problems = append(g.problems, Problem{File: g.File, Message: what + " leads to " + v.String() + ", which belongs to another graph", Hint: "connect what Add of this graph has returned"})
+			return false
 		}
 	}
-	g.Edges = append(g.Edges, Edge{From: from.index, To: to.index, Notify: notify})
+	return true
 }

@@ -26,6 +26,7 @@ func Load(name string, data []byte, reg *sinks.Registry) (*Graph, error) {
 		metas:    map[*yaml.Node]*Meta{},
 		hintCost: maxHintCost,
 	}
+	l.except = l.received
 	root, problem := parseYAML(data)
 	if problem != nil {
 		problem.File = name
@@ -49,9 +50,12 @@ type loader struct {
 	kinds    map[string]*kindIndex // by the names that the file uses, in lower case
 	metas    map[*yaml.Node]*Meta  // of meta mappings that have an anchor, to share them
 	pending  []reference
-	own      []ownKey // of the resource that is being decoded
-	blind    bool     // the resources can't be read: an edge to nowhere is no news
-	hintCost int      // names that may yet be looked at to find a near one
+	arrivals []arrival
+	vertex   *Vertex       // that is being decoded
+	except   params.Except // received, as a value
+	own      []ownKey      // of the resource that is being decoded
+	blind    bool          // the resources can't be read: an edge to nowhere is no news
+	hintCost int           // names that may yet be looked at to find a near one
 }
 
 // maxHintCost bounds the search for near names, which would otherwise be quadratic in a
@@ -77,6 +81,14 @@ type reference struct {
 	vertex *Vertex
 	word   string
 	node   *yaml.Node
+}
+
+// arrival is a parameter that a resource receives, to be resolved when all resources are
+// known.
+type arrival struct {
+	vertex     *Vertex
+	param, key string
+	node       *yaml.Node
 }
 
 // header is what is simple at the top of a file.
@@ -139,7 +151,7 @@ func (l *loader) file(root *yaml.Node) {
 		l.collect(collect)
 	}
 	l.collectOwn()
-	if given(edges) || len(l.pending) > 0 {
+	if given(edges) || len(l.pending) > 0 || len(l.arrivals) > 0 {
 		l.indexNames()
 	}
 	if given(edges) {
@@ -147,6 +159,9 @@ func (l *loader) file(root *yaml.Node) {
 	}
 	for _, r := range l.pending {
 		l.reference(r)
+	}
+	for _, a := range l.arrivals {
+		l.arrive(a)
 	}
 }
 
@@ -268,7 +283,7 @@ func (l *loader) resource(spec sinks.Spec, index *kindIndex, item *yaml.Node) {
 		return
 	}
 	v := &Vertex{Kind: spec.Kind, Meta: &defaultMeta, Config: spec.New(), Pos: posOf(item), node: item}
-	before, pending := len(l.problems), len(l.pending)
+	before, pending, arrivals := len(l.problems), len(l.pending), len(l.arrivals)
 	var name *yaml.Node
 	misnamed := false // which has been reported
 	for _, own := range l.own {
@@ -288,7 +303,8 @@ func (l *loader) resource(spec sinks.Spec, index *kindIndex, item *yaml.Node) {
 			l.pending = append(l.pending, reference{v, own.key.Value, own.value})
 		}
 	}
-	wrong := params.Decode(item, v.Config, reserved...)
+	l.vertex = v
+	wrong := params.DecodeExcept(item, v.Config, l.except, reserved...)
 	l.take(wrong, "unknown parameter %q of "+spec.Kind)
 	misnamed = misnamed || slices.ContainsFunc(wrong, func(p params.Problem) bool { return meant(p, "name") })
 
@@ -303,7 +319,7 @@ func (l *loader) resource(spec sinks.Spec, index *kindIndex, item *yaml.Node) {
 	}
 	if v.Name == "" {
 		index.blind = true
-		l.pending = l.pending[:pending]
+		l.pending, l.arrivals = l.pending[:pending], l.arrivals[:arrivals]
 		return
 	}
 	v.broken = len(l.problems) > before

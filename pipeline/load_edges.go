@@ -60,9 +60,9 @@ func (l *loader) edge(item *yaml.Node) {
 		return
 	}
 	var e edgeEntry
-	wrong := params.Decode(n, &e, "from", "to")
+	wrong := params.Decode(n, &e, "from", "to", "send")
 	l.take(wrong, "unknown key %q of an edge")
-	var from, to *yaml.Node
+	var from, to, send *yaml.Node
 	params.Each(n, func(key, value *yaml.Node, _ bool) {
 		switch {
 		case !given(value):
@@ -70,6 +70,8 @@ func (l *loader) edge(item *yaml.Node) {
 			from = value
 		case key.Value == "to":
 			to = value
+		case key.Value == "send":
+			send = value
 		}
 	})
 	misspelt := func(name string) bool {
@@ -102,6 +104,15 @@ func (l *loader) edge(item *yaml.Node) {
 	}
 	if ok {
 		l.g.Edges = append(l.g.Edges, Edge{From: ends[0], To: ends[1], Notify: e.Notify, Name: e.Name, Pos: posOf(item)})
+	}
+	if send == nil {
+		return
+	}
+	if links := l.send(send); ok {
+		for _, link := range links {
+			link.From, link.To = ends[0], ends[1]
+			l.g.Links = append(l.g.Links, link)
+		}
 	}
 }
 

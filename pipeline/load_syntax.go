@@ -25,7 +25,11 @@ func parseYAML(data []byte) (*yaml.Node, *Problem) {
 		root, problem = parseDocuments(translateEscapes(data))
 	}
 	if problem != nil {
-		return nil, problem
+		bare, ok := parseBare(data)
+		if !ok {
+			return nil, problem
+		}
+		root = bare
 	}
 	if bytes.IndexByte(data, '*') < 0 {
 		return root, nil // without aliases

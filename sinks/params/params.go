@@ -67,9 +67,10 @@ func Decode(node *yaml.Node, cfg any, others ...string) []Problem {
 }
 
 // Except is asked about each mapping that stands where a parameter is given, or where a
-// key of one that is a map is: the key is empty for the parameter itself. If it returns
-// true, the value comes from elsewhere, and the field is left alone.
-type Except func(param, key string, value *yaml.Node) bool
+// key of one that is a map is: the key is empty for the parameter itself. Fits says that
+// the parameter is a map, so that the mapping can be its value. If it returns true, the
+// value comes from elsewhere, and the field is left alone.
+type Except func(param, key string, fits bool, value *yaml.Node) bool
 
 // DecodeExcept is Decode but for what except, if it is not nil, takes upon itself.
 func DecodeExcept(node *yaml.Node, cfg any, except Except, others ...string) []Problem {
@@ -96,10 +97,11 @@ func DecodeExcept(node *yaml.Node, cfg any, except Except, others ...string) []P
 			return
 		}
 		keys[i] = key
-		if except != nil && Resolve(value).Kind == yaml.MappingNode && except(p.name, "", value) {
+		field := v.FieldByIndex(p.index)
+		if except != nil && Resolve(value).Kind == yaml.MappingNode && except(p.name, "", field.Kind() == reflect.Map, value) {
 			return
 		}
-		if bad := p.set(v.FieldByIndex(p.index), value, except); bad != nil {
+		if bad := p.set(field, value, except); bad != nil {
 			problems = append(problems, problem(bad.at, key.Value, key.Value+": "+bad.message, bad.hint))
 		}
 	})
@@ -184,6 +186,15 @@ func Get(cfg sinks.Config, param string) (value any, ok bool) {
 		return nil, true
 	}
 	return v.Elem().Interface(), true
+}
+
+// NameOf returns the name of a parameter of cfg that is known by an older one, and any
+// other name itself.
+func NameOf(cfg sinks.Config, name string) string {
+	if p, err := tableOf(reflect.TypeOf(cfg).Elem()).find(name); err == nil {
+		return p.name
+	}
+	return name
 }
 
 // Clone returns a Config with the same fields as cfg, which share what they point to.

@@ -192,6 +192,14 @@ func TestPretend(t *testing.T) {
 	}
 }
 
+func TestNameOf(t *testing.T) {
+	for _, test := range []struct{ name, want string }{{"perhaps", "maybe"}, {"maybe", "maybe"}, {"none", "none"}} {
+		if got := params.NameOf(&receiver{}, test.name); got != test.want {
+			t.Errorf("%s is a name of %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
 func TestSecretAndShown(t *testing.T) {
 	cfg := &receiver{}
 	if !params.IsSecret(cfg, "token") || params.IsSecret(cfg, "said") || params.IsSecret(cfg, "none") {
@@ -219,7 +227,10 @@ count: 3
 	}
 	var asked []string
 	var got receiver
-	wrong := params.DecodeExcept(doc.Content[0], &got, func(param, key string, value *yaml.Node) bool {
+	wrong := params.DecodeExcept(doc.Content[0], &got, func(param, key string, fits bool, value *yaml.Node) bool {
+		if fits != (key == "" && (param == "env" || param == "counts")) {
+			t.Errorf("%s.%s is a map: %v", param, key, fits)
+		}
 		asked = append(asked, strings.TrimSuffix(param+"."+key, "."))
 		return len(value.Content) > 0 && value.Content[0].Value == "from"
 	})

@@ -73,7 +73,7 @@ func (p *param) setMap(v reflect.Value, n *yaml.Node, except Except) *failure {
 	m := reflect.MakeMapWithSize(v.Type(), len(n.Content)/2)
 	var bad *failure
 	wrong := Each(n, func(key, value *yaml.Node, _ bool) {
-		if except != nil && Resolve(value).Kind == yaml.MappingNode && except(p.name, key.Value, value) {
+		if except != nil && Resolve(value).Kind == yaml.MappingNode && except(p.name, key.Value, false, value) {
 			return
 		}
 		elem := reflect.New(v.Type().Elem()).Elem()
