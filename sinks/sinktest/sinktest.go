@@ -109,6 +109,7 @@ func (k *kit) run() {
 		k.Fatal("the case has Disturb and no State, so nothing could show that a check changes nothing")
 	}
 	k.build()
+	defer k.close()
 	k.apply()
 	if k.c.Disturb != nil {
 		k.repair()
@@ -153,6 +154,24 @@ func (k *kit) apply() {
 		k.unchanged(before, "a second apply")
 	}
 	k.refresh()
+}
+
+// close ends a resource that holds something open, as the engine does.
+func (k *kit) close() {
+	c, ok := k.r.(sinks.Closer)
+	if !ok {
+		return
+	}
+	done := make(chan error, 1)
+	go func() { done <- c.Close() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			k.Errorf("Close: %v", err)
+		}
+	case <-time.After(patience):
+		k.Error("Close does not return")
+	}
 }
 
 // refresh checks that an unapplied notification does nothing, and an applied one works.
