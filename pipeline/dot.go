@@ -12,8 +12,10 @@ import (
 	"github.com/emicklei/dot"
 )
 
-// DOT draws the graph in the language of Graphviz. A bold arrow notifies, a dotted box
-// is hidden, a dashed one is published for other hosts and not applied on this one.
+// DOT draws the graph in the language of Graphviz. A bold arrow notifies, a dashed one is
+// automatic. A dotted box is hidden, a dashed one is published for other hosts and not
+// applied on this one. What is sent along an arrow is written at it: the output and the
+// parameter, never a value.
 func (g *Graph) DOT() string {
 	d := dot.NewGraph(dot.Directed)
 	if g.Name != "" {
@@ -38,16 +40,38 @@ func (g *Graph) DOT() string {
 	for i, v := range g.Exports {
 		box(fmt.Sprintf("x%09d", i), v.String(), "style", "rounded,dashed")
 	}
+	sent := g.sent()
 	for _, e := range g.Edges {
 		edge := d.Edge(nodes[e.From], nodes[e.To])
 		if e.Notify {
 			edge.Bold().Attr("color", "#b03a2e").Attr("tooltip", "notifies")
 		}
+		if e.automatic() {
+			edge.Dashed().Attr("color", "gray40").Attr("tooltip", "after "+g.Vertices[e.From].String()+", "+e.Why)
+		}
+		label := sent[[2]int32{e.From, e.To}]
 		if e.Name != "" {
-			edge.Label(e.Name).Attr("fontname", "sans-serif").Attr("fontsize", 10)
+			label = append([]string{e.Name}, label...)
+		}
+		if len(label) > 0 {
+			edge.Label(strings.Join(label, "\n")).Attr("fontname", "sans-serif").Attr("fontsize", 10)
 		}
 	}
 	return d.String()
+}
+
+// sent says what is sent from one vertex to another.
+func (g *Graph) sent() map[[2]int32][]string {
+	sent := make(map[[2]int32][]string, len(g.Links))
+	for _, l := range g.Links {
+		to := l.Param
+		if l.Key != "" {
+			to += "." + l.Key
+		}
+		ends := [2]int32{l.From, l.To}
+		sent[ends] = append(sent[ends], l.Output+" -> "+to)
+	}
+	return sent
 }
 
 // SVG turns what DOT returns into a picture, by the program dot of Graphviz. The error

@@ -27,6 +27,12 @@ func dotGraph() *pipeline.Graph {
 	g.Connect(motd, odd, false)
 	g.Connect(odd, hidden, false)
 	g.Edges[1].Name = "e1"
+	g.Edges = append(g.Edges, pipeline.Edge{From: 0, To: 3, Why: "which holds it"})
+	g.Links = []pipeline.Link{
+		{From: 0, To: 2, Output: "content", Param: "cmd"},
+		{From: 0, To: 2, Output: "checksum", Param: "env", Key: "SUM", Secret: true},
+		{From: 2, To: 3, Output: "stdout", Param: "comment"},
+	}
 	return g
 }
 
@@ -40,8 +46,9 @@ func TestDOT(t *testing.T) {
 		`label="noop[hidden]",shape="box",style="rounded,dotted"`,
 		`label="noop[@@shared]",shape="box",style="rounded,dashed"`,
 		`n1->n2[color="#b03a2e",style="bold",tooltip="notifies"]`,
-		`n1->n3[fontname="sans-serif",fontsize="10",label="e1"]`,
-		`n3->n4;`,
+		`n1->n3[fontname="sans-serif",fontsize="10",label="e1\ncontent -> cmd\nchecksum -> env.SUM"]`,
+		`n3->n4[fontname="sans-serif",fontsize="10",label="stdout -> comment"]`,
+		`n1->n4[color="gray40",style="dashed",tooltip="after file[/etc/motd], which holds it"]`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("DOT lacks %s:\n%s", want, got)
