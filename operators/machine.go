@@ -100,8 +100,7 @@ func (m *machine) step(w int32) {
 			for _, e := range m.g.succ(x) {
 				y := int32(e &^ notifyBit)
 				q := &m.v[y]
-				q.wait--
-				if q.flags&failed != 0 {
+				if q.wait--; q.wait == 0 && q.flags&failed != 0 {
 					m.dirtied(y, CausePredecessor, x)
 				}
 				stack = append(stack, y)
