@@ -28,11 +28,11 @@ func (c *compiler) automaticEdges() {
 // forgetAutomatic takes out what a Compile before has added.
 func (g *Graph) forgetAutomatic() {
 	g.Notes = nil
-	g.Edges = slices.DeleteFunc(g.Edges, Edge.automatic)
+	g.Edges = slices.DeleteFunc(g.Edges, Edge.Automatic)
 }
 
-// automatic says that nobody has declared the edge, not even by a link.
-func (e Edge) automatic() bool { return e.Why != "" && !e.byLink() }
+// Automatic says that nobody has declared the edge, not even by a link.
+func (e Edge) Automatic() bool { return e.Why != "" && !e.byLink() }
 
 // takesPart says whether a vertex has automatic edges. One that is never executed brings
 // about nothing, and waits for nothing.

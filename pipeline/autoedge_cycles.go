@@ -109,7 +109,7 @@ func (t *tangle) rankAll() {
 	for _, i := range t.edges {
 		leaving[t.from(i)] = append(leaving[t.from(i)], i)
 		missing[t.to(i)]++
-		if !t.g.Edges[i].automatic() {
+		if !t.g.Edges[i].Automatic() {
 			declared[t.to(i)]++
 		}
 	}
@@ -135,7 +135,7 @@ func (t *tangle) rankAll() {
 		rank++
 		for _, i := range leaving[v] {
 			to := t.to(i)
-			if !t.g.Edges[i].automatic() {
+			if !t.g.Edges[i].Automatic() {
 				if declared[to]--; declared[to] == 0 {
 					free = append(free, to)
 				}
@@ -220,7 +220,7 @@ func (g *Graph) dropNote(edge int32, path []int32) Note {
 	}
 	declared := true
 	for _, i := range path {
-		declared = declared && !g.Edges[i].automatic()
+		declared = declared && !g.Edges[i].Automatic()
 	}
 	if !declared {
 		b.WriteString("that would make a cycle with ")

@@ -46,7 +46,7 @@ func (g *Graph) DOT() string {
 		if e.Notify {
 			edge.Bold().Attr("color", "#b03a2e").Attr("tooltip", "notifies")
 		}
-		if e.automatic() {
+		if e.Automatic() {
 			edge.Dashed().Attr("color", "gray40").Attr("tooltip", "after "+g.Vertices[e.From].String()+", "+e.Why)
 		}
 		label := sent[[2]int32{e.From, e.To}]

@@ -170,7 +170,7 @@ func Explain(g *Graph, v *Vertex) Explanation {
 
 	for _, e := range g.Edges {
 		r := Relation{Notify: e.Notify, Name: e.Name, Line: e.Pos.Line, Sends: sent[[2]int32{e.From, e.To}]}
-		if r.Declared = e.Why == ""; e.automatic() {
+		if r.Declared = e.Why == ""; e.Automatic() {
 			r.Why = e.Why
 		}
 		switch at {
