@@ -31,6 +31,11 @@ const (
 	StepUndo    StepState = "undo"    // undo what Reversal remembers
 )
 
+// StepStates lists all states.
+var StepStates = []StepState{
+	StepChange, StepRun, StepAfter, StepUndo, StepNoop, StepWaiting, StepBlocked, StepFailed, StepRight,
+}
+
 // changes says whether what depends on the resource has to expect something.
 func (s StepState) changes() bool { return s == StepChange || s == StepRun || s == StepAfter }
 
@@ -94,14 +99,13 @@ func (f Forecast) Changes() bool {
 	return f.Count(StepChange, StepRun, StepAfter, StepUndo) > 0
 }
 
+// Fails says whether a resource would fail, or be held back for good.
+func (f Forecast) Fails() bool { return f.Count(StepFailed, StepBlocked, StepWaiting) > 0 }
+
 // PlanOptions tune Plan.
 type PlanOptions struct {
 	// State holds what earlier runs have left to be done; nil is nothing. It is only read.
 	State State
-
-	// Build is what receivers are built with, as all resources were by Compile. It matters
-	// where a value that a resource is sent is known already.
-	Build sinks.Options
 }
 
 // Plan foretells what a run of a compiled graph would do, and changes nothing. The

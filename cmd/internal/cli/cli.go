@@ -62,7 +62,7 @@ func Run(ctx context.Context, p Program, args []string) (code int) {
 	fmt.Fprintf(p.Err, "%s: %v\n", cmd.CommandPath(), err)
 	if _, ok := errors.AsType[usageError](err); ok {
 		fmt.Fprintf(p.Err, "Try '%s --help'.\n", cmd.CommandPath())
-		return exitUsage
+		return usageStatus(cmd)
 	}
 	return exitFailed
 }
@@ -88,7 +88,7 @@ func New(p Program) *cobra.Command {
 there. It acts on events, and runs what is independent at the same time.`,
 		Example: `  mgmt run --file graph.yaml                          until it is stopped
   mgmt run --file graph.yaml --converged-timeout=5    in a script: ends when all is right
-  mgmt run --file graph.yaml --noop                   show what would change
+  mgmt plan graph.yaml                                show what would change
   mgmt validate graph.yaml                            find mistakes, touch nothing`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -116,7 +116,7 @@ there. It acts on events, and runs what is independent at the same time.`,
 	root.Flags().BoolVar(&version, "version", false, "print which version this is")
 	cobra.EnableCommandSorting = false
 	root.SetHelpCommand(helpCommand())
-	root.AddCommand(runCommand(p), validateCommand(p), graphCommand(p), versionCommand(p), completionCommand(p))
+	root.AddCommand(runCommand(p), planCommand(p), validateCommand(p), graphCommand(p), versionCommand(p), completionCommand(p))
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.Flags().SortFlags = false
 		cmd.Flags().BoolP("help", "h", false, "show this help")
