@@ -281,7 +281,7 @@ func (c *compiler) taint() {
 		l := &g.Links[i]
 		leaving[l.From] = append(leaving[l.From], l)
 	}
-	source := map[int32]*Link{} // by which a vertex has first received a secret
+	source := map[int32]*Link{} // by which the secret was sent that a vertex has received first
 	for _, at := range g.Order() {
 		v := g.Vertices[at]
 		for _, l := range leaving[at] {
@@ -293,6 +293,9 @@ func (c *compiler) taint() {
 			to := g.Vertices[l.To]
 			if !to.tainted {
 				to.tainted, source[l.To] = true, l
+				if !direct {
+					source[l.To] = source[at]
+				}
 			}
 			if params.IsShown(to.Config, l.Param) {
 				c.shown(l, direct, source[at])

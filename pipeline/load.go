@@ -163,6 +163,7 @@ func (l *loader) file(root *yaml.Node) {
 	for _, a := range l.arrivals {
 		l.arrive(a)
 	}
+	slices.SortStableFunc(l.g.Links, func(a, b Link) int { return comparePositions(a.Pos, b.Pos) })
 }
 
 // needs is the hint for a file that is no graph.

@@ -23,7 +23,9 @@ func (l *loader) received(param, key string, fits bool, value *yaml.Node) bool {
 	if fits && !saysFrom(n) {
 		return false
 	}
-	if from, _ := params.Locate(n, &arrivalEntry{}, fromKey); from == nil {
+	from, _ := params.Locate(n, &arrivalEntry{}, fromKey)
+	output, _ := params.Locate(n, &arrivalEntry{}, outputKey)
+	if from == nil && output == nil {
 		return false
 	}
 	l.arrivals = append(l.arrivals, arrival{l.vertex, param, key, value})
@@ -79,9 +81,7 @@ func (l *loader) arrive(a arrival) {
 		l.report(a.node, `add "from: kind[name]"`, "it is not said from where this is received")
 	}
 	if !ok || len(wrong) > 0 {
-		// Don't report what follows from the value that is missing.
-		v.partly = v.partly || !v.broken
-		v.broken = true
+		v.broken, v.partly = true, false // don't report what follows from the value that is missing
 		return
 	}
 	if own >= 0 {

@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -14,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
 	"github.com/mgmtproject/mgmt/pipeline"
@@ -71,6 +72,64 @@ func (c *execConfig) Build(_ string, opts sinks.Options) (sinks.Resource, error)
 	return inert{ref: opts.Ref}, nil
 }
 
+// Outputs implements sinks.Sender.
+func (*fileConfig) Outputs() []sinks.Output {
+	return []sinks.Output{{Name: "content", Type: sinks.TypeString}, {Name: "checksum", Type: sinks.TypeString}}
+}
+
+// Outputs implements sinks.Sender.
+func (*execConfig) Outputs() []sinks.Output {
+	return []sinks.Output{{Name: "stdout", Type: sinks.TypeString}, {Name: "exit", Type: sinks.TypeInt}}
+}
+
+// passwordConfig is that of a kind with one output, which is secret.
+type passwordConfig struct {
+	Length int `param:"length"`
+}
+
+func (c *passwordConfig) Build(string, sinks.Options) (sinks.Resource, error) { return idle{}, nil }
+
+func (*passwordConfig) Outputs() []sinks.Output {
+	return []sinks.Output{{Name: "password", Type: sinks.TypeString, Secret: true}}
+}
+
+// printConfig is that of a kind that shows what it gets.
+type printConfig struct {
+	Msg *string `param:"msg" shown:"true"`
+}
+
+func (c *printConfig) Build(string, sinks.Options) (sinks.Resource, error) { return idle{}, nil }
+
+// appConfig has a parameter of each type, and one that is required.
+type appConfig struct {
+	URL   string            `param:"url" alias:"address"`
+	Env   map[string]string `param:"env"`
+	Tags  []string          `param:"tags"`
+	Every time.Duration     `param:"every" unit:"s"`
+	Count int               `param:"count"`
+	Path  string            `param:"path"`
+}
+
+func (c *appConfig) Build(name string, opts sinks.Options) (sinks.Resource, error) {
+	switch {
+	case c.URL == "":
+		return nil, &sinks.ParamError{Param: "url", Err: errors.New("it is missing")}
+	case !strings.HasPrefix(c.URL, "http"):
+		return nil, fmt.Errorf("url %q is no address", c.URL)
+	case c.Count < 0:
+		return nil, &sinks.ParamError{Param: "count", Err: fmt.Errorf("%d is negative", c.Count)}
+	}
+	owns := []string{"app " + name}
+	if c.Path != "" {
+		owns = append(owns, "path "+c.Path)
+	}
+	return inert{opts.Ref, owns}, nil
+}
+
+func (*appConfig) Outputs() []sinks.Output {
+	return []sinks.Output{{Name: "env", Type: sinks.TypeMap}, {Name: "tags", Type: sinks.TypeStrings}, {Name: "up", Type: sinks.TypeBool}}
+}
+
 type svcConfig struct {
 	State string `param:"state" oneof:"running stopped"`
 }
@@ -109,6 +168,9 @@ func fileRegistry(t testing.TB) *sinks.Registry {
 		sinks.Spec{Kind: "exec", New: func() sinks.Config { return &execConfig{} }},
 		sinks.Spec{Kind: "svc", New: func() sinks.Config { return &svcConfig{State: "running"} }},
 		sinks.Spec{Kind: "pkg", New: func() sinks.Config { return &noopConfig{} }},
+		sinks.Spec{Kind: "password", New: func() sinks.Config { return &passwordConfig{Length: 64} }},
+		sinks.Spec{Kind: "print", New: func() sinks.Config { return &printConfig{} }},
+		sinks.Spec{Kind: "app", New: func() sinks.Config { return &appConfig{} }},
 		sinks.Spec{Kind: "noop", New: func() sinks.Config { return &noopConfig{} }},
 	)
 	if err != nil {
@@ -178,7 +240,7 @@ func archives(t *testing.T, glob string, result func(t *testing.T, input []byte)
 				}
 				return
 			}
-			if diff := cmp.Diff(string(ar.Files[1].Data), got); diff != "" {
+			if diff := gocmp.Diff(string(ar.Files[1].Data), got); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -203,7 +265,14 @@ func show(g *pipeline.Graph) string {
 		if e.Notify {
 			arrow = "~>"
 		}
-		fmt.Fprintf(&b, "%v %s %v at %d:%d %s\n", g.Vertices[e.From], arrow, g.Vertices[e.To], e.Pos.Line, e.Pos.Column, e.Name)
+		fmt.Fprintf(&b, "%v %s %v at %d:%d %s\n", g.Vertices[e.From], arrow, g.Vertices[e.To], e.Pos.Line, e.Pos.Column, cmp.Or(e.Name, e.Why))
+	}
+	for _, l := range g.Links {
+		secret := ""
+		if l.Secret {
+			secret = " secret"
+		}
+		fmt.Fprintf(&b, "%v sends %s to %s of %v at %d:%d%s\n", g.Vertices[l.From], l.Output, strings.TrimSuffix(l.Param+"."+l.Key, "."), g.Vertices[l.To], l.Pos.Line, l.Pos.Column, secret)
 	}
 	for _, c := range g.Collect {
 		fmt.Fprintf(&b, "collect %s %q\n", c.Kind, c.Pattern)
@@ -221,7 +290,7 @@ func showConfig(cfg sinks.Config) string {
 }
 
 func showMeta(m *pipeline.Meta) string {
-	if cmp.Equal(*m, pipeline.DefaultMeta()) {
+	if gocmp.Equal(*m, pipeline.DefaultMeta()) {
 		return ""
 	}
 	return fmt.Sprintf(" meta %+v", *m)
@@ -473,7 +542,7 @@ func TestCompileMergesEdges(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []pipeline.Edge{{From: 0, To: 1, Notify: true}, {From: 0, To: 2}, {From: 1, To: 2, Notify: true}}
-	if diff := cmp.Diff(want, g.Edges); diff != "" {
+	if diff := gocmp.Diff(want, g.Edges); diff != "" {
 		t.Errorf("edges, -want +got:\n%s", diff)
 	}
 }
@@ -505,10 +574,10 @@ func TestCompileTellsWhatIsManaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"path /srv", "path /srv/kept", "path /a"}
-	if diff := cmp.Diff(want, told); diff != "" {
+	if diff := gocmp.Diff(want, told); diff != "" {
 		t.Errorf("told, -want +got:\n%s", diff)
 	}
-	if diff := cmp.Diff(want, g.Managed()); diff != "" {
+	if diff := gocmp.Diff(want, g.Managed()); diff != "" {
 		t.Errorf("Managed, -want +got:\n%s", diff)
 	}
 }

@@ -61,12 +61,9 @@ func (u *unbuilt) Acts() bool { return u.acts }
 // its name.
 const notReceived = "mgmt-has-not-received-this"
 
-// guesses are what could be received, of the kinds of text and number that resources
-// check most: some text, a path, an address.
-var guesses = []struct {
-	text   string
-	number int64
-}{{notReceived, 1}, {"/" + notReceived, 60}, {"http://localhost/" + notReceived, 1024}}
+// guesses are texts that could be received, of the sorts that resources check most: any
+// text, a path, an address.
+var guesses = []string{notReceived, "/" + notReceived, "http://localhost/" + notReceived, notReceived}
 
 // standIn describes the resource of a vertex that receives something, as far as it can be
 // known before. The error is one that whatever is received does not mend.
@@ -79,7 +76,7 @@ func (v *Vertex) standIn(opts sinks.Options) (sinks.Resource, error) {
 		if i < len(guesses) {
 			cfg = params.Clone(cfg)
 			for _, r := range v.receives {
-				if params.Pretend(cfg, r.param, r.key, guesses[i].text, guesses[i].number) != nil {
+				if params.Pretend(cfg, r.param, r.key, guesses[i], i) != nil {
 					return &unbuilt{waits: true}, nil // which has been reported
 				}
 			}

@@ -253,9 +253,10 @@ func IsShown(cfg sinks.Config, param string) bool {
 }
 
 // Pretend sets a parameter of cfg, or a key of one that is a map, to a value that it might
-// well receive: the string, the number, so many seconds, or the first that its tags allow.
-// Like SetValue it leaves alone what cfg shares with a clone.
-func Pretend(cfg sinks.Config, param, key, s string, number int64) error {
+// well receive: a string as it is given, or what its tags allow, and numbers that are
+// the larger and words and bools that are others the more often it was tried. Like
+// SetValue it leaves alone what cfg shares with a clone.
+func Pretend(cfg sinks.Config, param, key, s string, tried int) error {
 	v := reflect.ValueOf(cfg).Elem()
 	p, err := tableOf(v.Type()).find(param)
 	if err != nil {
@@ -264,7 +265,7 @@ func Pretend(cfg sinks.Config, param, key, s string, number int64) error {
 	field := v.FieldByIndex(p.index)
 	switch {
 	case len(p.oneof) > 0:
-		s = p.oneof[0]
+		s = p.oneof[tried%len(p.oneof)]
 	case p.octal:
 		s = "0644"
 	}
@@ -275,6 +276,7 @@ func Pretend(cfg sinks.Config, param, key, s string, number int64) error {
 		}
 		t = t.Elem()
 	}
+	number := int64(1) << (5 * min(tried, 3))
 	switch {
 	case t == durationType:
 		return p.receive(field, key, fmt.Sprintf("%ds", number))
@@ -284,7 +286,7 @@ func Pretend(cfg sinks.Config, param, key, s string, number int64) error {
 		}
 		return p.receive(field, key, map[string]string{"received": s})
 	case t.Kind() == reflect.Bool:
-		return p.receive(field, key, false)
+		return p.receive(field, key, tried%2 == 1)
 	case t.Kind() == reflect.String:
 		return p.receive(field, key, s)
 	}

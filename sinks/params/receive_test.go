@@ -156,7 +156,7 @@ func TestSetValueLeavesTheOriginalOfACloneAlone(t *testing.T) {
 	for _, err := range []error{
 		params.SetValue(b, "env", "B", "2"), params.SetValue(b, "env", "A", "3"),
 		params.SetValue(b, "maybe", "", "b"), params.SetValue(b, "words", "", "y"),
-		params.Pretend(params.Clone(a), "env", "A", "z", 1),
+		params.Pretend(params.Clone(a), "env", "A", "z", 0),
 	} {
 		if err != nil {
 			t.Error(err)
@@ -173,21 +173,21 @@ func TestSetValueLeavesTheOriginalOfACloneAlone(t *testing.T) {
 func TestPretend(t *testing.T) {
 	var got receiver
 	for _, param := range []string{"text", "maybe", "word", "state", "mode", "flag", "count", "many", "size", "share", "wait", "bare", "words", "numbers", "env", "counts"} {
-		if err := params.Pretend(&got, param, "", "/x", 60); err != nil {
+		if err := params.Pretend(&got, param, "", "/x", 1); err != nil {
 			t.Errorf("%s: %v", param, err)
 		}
 	}
-	if err := params.Pretend(&got, "counts", "a", "/x", 60); err != nil {
+	if err := params.Pretend(&got, "counts", "a", "/x", 1); err != nil {
 		t.Error(err)
 	}
 	want := receiver{
-		Text: "/x", Maybe: new("/x"), Word: "/x", State: "on", Mode: "0644", Count: 60, Many: new(int64(60)), Size: 60, Share: 60,
-		Wait: time.Minute, Bare: time.Minute, Words: []string{"/x"}, Numbers: []int{60}, Env: map[string]string{"received": "/x"}, Counts: map[string]int{"a": 60},
+		Text: "/x", Maybe: new("/x"), Word: "/x", State: "off", Mode: "0644", Flag: true, Count: 32, Many: new(int64(32)), Size: 32, Share: 32,
+		Wait: 32 * time.Second, Bare: 32 * time.Second, Words: []string{"/x"}, Numbers: []int{32}, Env: map[string]string{"received": "/x"}, Counts: map[string]int{"a": 32},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if err := params.Pretend(&got, "text", "a", "/x", 60); err == nil {
+	if err := params.Pretend(&got, "text", "a", "/x", 1); err == nil {
 		t.Error("a key of a string is set")
 	}
 }
