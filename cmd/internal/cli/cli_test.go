@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -173,6 +174,47 @@ func TestValidate(t *testing.T) {
 		t.Errorf("standard output is %q", out.stdout)
 	}
 	mgmt(t, "graph: [", "validate", "-").expect(t, 2, "standard input:")
+}
+
+// The file b is declared to come before the directory that holds it.
+const otherWayRound = `graph: g
+resources:
+  file:
+  - {name: /srv/d/, state: exists}
+  - {name: /srv/d/a, state: exists}
+  - {name: /srv/d/b, state: exists, before: "file[/srv/d/]"}
+`
+
+func TestAutomaticEdges(t *testing.T) {
+	const note = "standard input:6:5: note: file[/srv/d/b] is not automatically after file[/srv/d/], which holds it: file[/srv/d/b] -> file[/srv/d/] is declared\n"
+	out := mgmt(t, otherWayRound, "validate", "-")
+	out.expect(t, 0)
+	if want := "-: ok, 3 resources, 2 edges, 1 of them automatic\n"; out.stdout != want || out.stderr != note {
+		t.Errorf("got %q and %q, want %q and %q", out.stdout, out.stderr, want, note)
+	}
+	out = mgmt(t, otherWayRound, "graph", "-")
+	out.expect(t, 0)
+	if !strings.Contains(out.stdout, `style="dashed",tooltip="after file[/srv/d/], which holds it"`) || out.stderr != note {
+		t.Errorf("got %q and %q, want a dashed arrow, and %q", out.stdout, out.stderr, note)
+	}
+
+	only := strings.Replace(otherWayRound, `, before: "file[/srv/d/]"`, "", 1)
+	out = mgmt(t, only, "validate", "-")
+	out.expect(t, 0)
+	if want := "-: ok, 3 resources, 2 edges, automatic\n"; out.stdout != want || out.stderr != "" {
+		t.Errorf("got %q and %q, want %q", out.stdout, out.stderr, want)
+	}
+
+	var many strings.Builder
+	many.WriteString("graph: g\nresources:\n  file:\n  - {name: /srv/d/, state: exists}\n")
+	for i := range 60 {
+		fmt.Fprintf(&many, "  - {name: /srv/d/%d, state: exists, before: \"file[/srv/d/]\"}\n", i)
+	}
+	out = mgmt(t, many.String(), "validate", "-")
+	out.expect(t, 0)
+	if n := strings.Count(out.stderr, "\n"); n != 51 || !strings.HasSuffix(out.stderr, "\nand 10 more\n") {
+		t.Errorf("%d lines on standard error, want 50 and the rest:\n%s", n, out.stderr)
+	}
 }
 
 func TestGraph(t *testing.T) {

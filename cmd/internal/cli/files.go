@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mgmtproject/mgmt/cmd/internal/console"
 	"github.com/mgmtproject/mgmt/pipeline"
 	"github.com/mgmtproject/mgmt/sinks"
 	allsinks "github.com/mgmtproject/mgmt/sinks/all"
@@ -62,7 +63,8 @@ func validateCommand(p Program) *cobra.Command {
 		Short: "Find the mistakes in graph files, and touch nothing",
 		Long: `Check graph files as mgmt run would, without touching the host. All mistakes of all
 files are listed on standard error, with file, line and column; a file without any gets
-a line on standard output. The file - is standard input.
+a line on standard output. Automatic edges that are left out, since others lead the other
+way, are noted on standard error. The file - is standard input.
 
 Exit status:
     0  there are no mistakes
@@ -84,12 +86,45 @@ Exit status:
 					wrong = complain(p, cmd, err)
 					continue
 				}
-				if _, err := fmt.Fprintf(p.Out, "%s: ok, %s, %s\n", path, counted(len(g.Vertices)+len(g.Exports), "resource"), counted(len(g.Edges), "edge")); err != nil {
+				if _, err := fmt.Fprintf(p.Out, "%s: ok, %s, %s\n", path, counted(len(g.Vertices)+len(g.Exports), "resource"), edges(g)); err != nil {
 					return err
 				}
+				note(p, g)
 			}
 			return wrong
 		},
+	}
+}
+
+// edges counts those of a graph: 3 edges, 2 of them automatic.
+func edges(g *pipeline.Graph) string {
+	automatic := 0
+	for _, e := range g.Edges {
+		if e.Automatic() {
+			automatic++
+		}
+	}
+	text := counted(len(g.Edges), "edge")
+	switch {
+	case automatic == 0:
+		return text
+	case automatic == len(g.Edges):
+		return text + ", automatic"
+	}
+	return fmt.Sprintf("%s, %d of them automatic", text, automatic)
+}
+
+// maxNotes is how many notes about a graph are printed.
+const maxNotes = 50
+
+// note prints what there is to say about a graph that is in order.
+func note(p Program, g *pipeline.Graph) {
+	for i, n := range g.Notes {
+		if i == maxNotes {
+			fmt.Fprintf(p.Err, "and %d more\n", len(g.Notes)-i)
+			return
+		}
+		fmt.Fprintln(p.Err, console.Line(pipeline.Problem{File: g.File, Pos: n.Pos, Message: "note: " + n.Text}.Error()))
 	}
 }
 
@@ -107,8 +142,9 @@ func graphCommand(p Program) *cobra.Command {
 		Short: "Draw the graph of a graph file",
 		Long: `Draw the resources of a graph file and their edges on standard output: in the language
 of Graphviz, or with --format svg as a picture, which needs the program dot of Graphviz.
-A bold arrow notifies, a dotted box is hidden, a dashed one is exported. The file - is
-standard input.
+A bold arrow notifies, a dashed one is automatic, with the reason as its tooltip. What is
+sent along an arrow is written at it. A dotted box is hidden, a dashed one is exported.
+The file - is standard input.
 
 Exit status:
     0  the graph is drawn
@@ -131,6 +167,7 @@ Exit status:
 			if err != nil {
 				return complain(p, cmd, err)
 			}
+			note(p, g)
 			return draw(cmd.Context(), p.Out, g, format.value)
 		},
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +106,40 @@ func graph() (*pipeline.Graph, *pipeline.Vertex, *pipeline.Vertex) {
 	file, exec := g.Add("file", "/a", nil), g.Add("exec", "b", nil)
 	g.Connect(file, exec, false)
 	return g, file, exec
+}
+
+func TestNotesAreLoggedOnce(t *testing.T) {
+	note := func(texts ...string) pipeline.Result {
+		g := &pipeline.Graph{Name: "site", File: "site.yaml"}
+		for i, text := range texts {
+			g.Notes = append(g.Notes, pipeline.Note{Pos: pipeline.Position{Line: int32(i + 1), Column: 5}, Text: text})
+		}
+		return pipeline.Result{Kind: pipeline.GraphSwapped, Graph: g}
+	}
+	many := make([]string, 13)
+	for i := range many {
+		many[i] = fmt.Sprintf("note %d", i)
+	}
+	got := text(console.Options{}, func(l *slog.Logger) {
+		p := console.NewReport(l, noon)
+		for _, r := range []pipeline.Result{note("one"), note("one", "two"), note(), note("one"), note(many...)} {
+			p.Observe(r)
+		}
+	})
+	var told []string
+	for line := range strings.Lines(got) {
+		if !strings.Contains(line, "graph") {
+			told = append(told, strings.TrimSpace(line[len("12:00:00.000 INFO"):]))
+		}
+	}
+	want := []string{`note          text="site.yaml:1:5: one"`, `note          text="site.yaml:2:5: two"`, `note          text="site.yaml:1:5: one"`}
+	for i := range 10 {
+		want = append(want, fmt.Sprintf(`note          text="site.yaml:%d:5: note %d"`, i+1, i))
+	}
+	want = append(want, "more notes    count=3")
+	if !slices.Equal(told, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(told, "\n"), strings.Join(want, "\n"))
+	}
 }
 
 func TestReport(t *testing.T) {

@@ -42,6 +42,7 @@ type Report struct {
 	loaded    bool
 	converged bool
 	failing   map[*pipeline.Vertex]string // what has been logged about those that fail
+	noted     map[string]bool             // what has been logged about the graph
 	waiting   map[*pipeline.Vertex]string // and about those that wait for a value
 	shown     map[*pipeline.Vertex]shown
 	seed      maphash.Seed
@@ -192,7 +193,30 @@ func (p *Report) failed(again bool, r pipeline.Result, res slog.Attr) {
 	}
 }
 
+// maxNotes is how many notes about a graph are logged.
+const maxNotes = 10
+
+// notes logs what there is to say about a graph, but for what was said of the one before.
+func (p *Report) notes(g *pipeline.Graph) {
+	before := p.noted
+	p.noted = make(map[string]bool, len(g.Notes))
+	logged := 0
+	for _, n := range g.Notes {
+		p.noted[n.Text] = true
+		if before[n.Text] {
+			continue
+		}
+		if logged++; logged <= maxNotes {
+			p.print(slog.LevelInfo, "note", slog.String("text", pipeline.Problem{File: g.File, Pos: n.Pos, Message: n.Text}.Error()))
+		}
+	}
+	if logged > maxNotes {
+		p.print(slog.LevelInfo, "more notes", slog.Int("count", logged-maxNotes))
+	}
+}
+
 func (p *Report) swapped(r pipeline.Result) {
+	defer p.notes(r.Graph)
 	name := slog.String("graph", r.Graph.Name)
 	edges := slog.Int("edges", len(r.Graph.Edges))
 	if !p.loaded {
