@@ -30,7 +30,7 @@ var Spec = sinks.Spec{Kind: "http_server", New: func() sinks.Config { return &Co
 // TLS: what is secret does not belong here.
 //
 // It sends address, the one that it listens on, with the port that the system has chosen
-// if 0 was asked for.
+// if 0 was asked for, and url.
 type Config struct {
 	// Address is where the server listens: host and port, "127.0.0.1:8080"; the default is
 	// the resource's name. Without a host ":8080" it is all addresses of this host. Port 0
@@ -187,8 +187,18 @@ func (s *server) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, err
 }
 
 func (s *server) sends(out sinks.Outcome) sinks.Outcome {
-	out.Values = map[string]any{"address": s.running.address}
+	out.Values = map[string]any{"address": s.running.address, "url": "http://" + local(s.running.address)}
 	return out
+}
+
+// local is an address for a client on this host: one that stands for all addresses is none
+// to connect to.
+func local(address string) string {
+	host, port, _ := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // Close implements sinks.Closer.

@@ -98,7 +98,11 @@ func serve(t *testing.T, c httpserver.Config) *served {
 	if err != nil || !out.Changed {
 		t.Fatalf("got %v, %v", out, err)
 	}
-	return &served{t, r, out.Values["address"].(string), site.Of(&run, "web")}
+	address := out.Values["address"].(string)
+	if out.Values["url"] != "http://"+address {
+		t.Errorf("it sends %v", out.Values)
+	}
+	return &served{t, r, address, site.Of(&run, "web")}
 }
 
 // answer is what came of a request.
@@ -341,6 +345,19 @@ func TestRoot(t *testing.T) {
 	}
 	if got := s.ask("GET", "/file"); got.StatusCode != http.StatusNotFound {
 		t.Errorf("got %s", got.Status)
+	}
+}
+
+func TestAllAddresses(t *testing.T) {
+	r := sinktest.Build(t, httpserver.Spec, ":0", nil)
+	defer r.(sinks.Closer).Close()
+	out, err := r.CheckApply(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(out.Values["address"].(string))
+	if out.Values["url"] != "http://localhost:"+port || port == "0" {
+		t.Errorf("it sends %v", out.Values)
 	}
 }
 
