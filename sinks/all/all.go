@@ -7,6 +7,8 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/file"
 	"github.com/mgmtproject/mgmt/sinks/gzip"
 	httpclient "github.com/mgmtproject/mgmt/sinks/http_client"
+	httpserver "github.com/mgmtproject/mgmt/sinks/http_server"
+	httpserverfile "github.com/mgmtproject/mgmt/sinks/http_server_file"
 	"github.com/mgmtproject/mgmt/sinks/line"
 	"github.com/mgmtproject/mgmt/sinks/msg"
 	"github.com/mgmtproject/mgmt/sinks/noop"
@@ -15,6 +17,7 @@ import (
 	sshauthorizedkey "github.com/mgmtproject/mgmt/sinks/ssh_authorized_key"
 	"github.com/mgmtproject/mgmt/sinks/tar"
 	"github.com/mgmtproject/mgmt/sinks/timer"
+	"github.com/mgmtproject/mgmt/sinks/value"
 )
 
 // Specs lists the kinds in alphabetical order. It is read and never changed.
@@ -23,6 +26,8 @@ var Specs = []sinks.Spec{
 	file.Spec,
 	gzip.Spec,
 	httpclient.Spec,
+	httpserver.Spec,
+	httpserverfile.Spec,
 	line.Spec,
 	msg.Spec,
 	noop.Spec,
@@ -31,4 +36,5 @@ var Specs = []sinks.Spec{
 	sshauthorizedkey.Spec,
 	tar.Spec,
 	timer.Spec,
+	value.Spec,
 }
