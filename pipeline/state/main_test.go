@@ -60,7 +60,7 @@ const window = 20
 func step(n int) pipeline.StateChanges {
 	c := pipeline.StateChanges{
 		AddRefreshes: []string{numbered(n)},
-		PutReversals: []pipeline.Reversal{{Kind: "exec", Name: fmt.Sprintf("%09d", n), Was: map[string]string{"content": fmt.Sprintf("%0*d", n%3000, n)}}},
+		PutReversals: []pipeline.Reversal{{Kind: "exec", Name: fmt.Sprintf("%09d", n), Was: map[string]string{"content": fmt.Sprintf("%0*d", n*97%3000, n)}}},
 	}
 	if n > window {
 		c.DropRefreshes = []string{numbered(n - window)}

@@ -142,23 +142,6 @@ func each(tx *bbolt.Tx, bucket []byte, do func(text []byte) error) error {
 	})
 }
 
-// check reads all that there is, and makes sure that what is saved next would not overwrite
-// any of it.
-func (s *Store) check() error {
-	if _, err := s.load(); err != nil {
-		return err
-	}
-	return s.db.View(func(tx *bbolt.Tx) error {
-		var first error
-		for err := range tx.Check() {
-			if first == nil {
-				first = &DamagedError{s.path(), err}
-			}
-		}
-		return first
-	})
-}
-
 // empty reports whether nothing is saved.
 func (s *Store) empty() (bool, error) {
 	empty := true
@@ -174,7 +157,7 @@ func (s *Store) empty() (bool, error) {
 }
 
 // update makes changes in one transaction, and writes nothing if all is as they want it.
-func (s *Store) update(c pipeline.StateChanges) error {
+func (s *Store) update(changes ...pipeline.StateChanges) error {
 	tx, err := s.db.Begin(true)
 	if err != nil {
 		return err
@@ -184,7 +167,9 @@ func (s *Store) update(c pipeline.StateChanges) error {
 	if w.refreshes == nil || w.reversals == nil {
 		w.buckets(tx)
 	}
-	w.save(c)
+	for _, c := range changes {
+		w.save(c)
+	}
 	if w.err != nil || !w.changed {
 		return w.err
 	}

@@ -2,8 +2,10 @@
 // that is killed: notifications that nobody has acted on yet, and what is to be undone.
 //
 // It is a database of bbolt, which writes a change beside what was there and then points
-// at it: whenever the process ends, the file has all of a change or nothing of it. There is a
-// file only while there is something to keep.
+// at it: whenever the process ends, the file has all of a change or nothing of it. What
+// another process has written is only read: the first change makes a new file in the place of
+// it, so that what may be wrong with the old one goes no further. There is a file only
+// while there is something to keep.
 package state
 
 import (
@@ -13,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -31,10 +34,11 @@ const FileName = "state.db"
 type Store struct {
 	dir string
 
-	mu     sync.Mutex // held by who uses what follows
-	file   *os.File   // nil while there is none
-	db     *bbolt.DB  // likewise
-	broken error      // why db can't be used any more
+	mu     sync.Mutex     // held by who uses what follows
+	left   pipeline.Saved // by an earlier process; until there is a db
+	db     *bbolt.DB      // nil until something is saved
+	file   *os.File       // of db
+	broken error          // why db can't be used any more
 	closed bool
 }
 
@@ -54,43 +58,27 @@ func (e *DamagedError) Error() string {
 // Unwrap gives the cause to errors.Is and errors.As.
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// Open opens the state in a directory. If there is none, it is made by the first Save that
-// has something to keep, and so is the directory, with mode 0700. The file is read at once,
-// and fails with a *DamagedError if it is not as Save has left it: SetAside makes room for a
-// new one. It is for one process at a time.
+// Open reads the state in a directory, and fails with a *DamagedError if it is not as Save
+// has left it: SetAside makes room for a new one. If there is none, nothing is made before the
+// first Save that has something to keep; it makes the directory, too, with mode 0700. The
+// caller sees to it that no two Stores of one directory are open at the same time.
 func Open(dir string) (*Store, error) {
-	s := &Store{dir: dir}
-	_, err := os.Lstat(s.path())
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	} else if err != nil {
-		return nil, err
-	}
-	err = s.guard(func() error {
-		if err := s.open(s.path(), false); err != nil {
-			return err
-		}
-		if err := s.check(); err != nil {
-			return errors.Join(err, s.db.Close())
-		}
-		return nil
-	})
+	left, err := Peek(dir)
 	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return &Store{dir: dir, left: left}, nil
 }
 
-// Peek reads the state in a directory, changes nothing, and makes nothing. It fails while a Store
-// has the file open.
+// Peek reads the state in a directory, as Open does, and that is all.
 func Peek(dir string) (pipeline.Saved, error) {
 	s := &Store{dir: dir}
-	if _, err := os.Lstat(s.path()); errors.Is(err, fs.ErrNotExist) {
-		return pipeline.Saved{}, nil
-	}
 	var saved pipeline.Saved
-	err := s.guard(func() (err error) {
-		if err := s.open(s.path(), true); err != nil {
+	err := s.guard(func() error {
+		err := s.open(s.path(), os.O_RDONLY)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 		saved, err = s.load()
@@ -113,12 +101,11 @@ func (s *Store) path() string { return filepath.Join(s.dir, FileName) }
 func (s *Store) Load() (pipeline.Saved, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var saved pipeline.Saved
-	if s.db == nil && s.broken == nil {
-		return saved, nil
-	}
+	saved := s.left
 	err := s.guard(func() (err error) {
-		saved, err = s.load()
+		if s.db != nil {
+			saved, err = s.load()
+		}
 		return err
 	})
 	return saved, err
@@ -131,7 +118,7 @@ func (s *Store) Save(c pipeline.StateChanges) error {
 	if s.closed {
 		return fmt.Errorf("saving the state in %s: it is closed", s.path())
 	}
-	if s.db == nil && s.broken == nil && len(c.AddRefreshes)+len(c.PutReversals) == 0 {
+	if s.db == nil && s.broken == nil && !matters(c, s.left) {
 		return nil
 	}
 	err := s.guard(func() error {
@@ -147,6 +134,13 @@ func (s *Store) Save(c pipeline.StateChanges) error {
 		err = at.Err // its path is the one at which the file was made
 	}
 	return fmt.Errorf("saving the state in %s: %w", s.path(), err)
+}
+
+// matters says whether changes make a difference, or may.
+func matters(c pipeline.StateChanges, left pipeline.Saved) bool {
+	return len(c.AddRefreshes)+len(c.PutReversals) > 0 ||
+		slices.ContainsFunc(left.Refreshes, func(ref string) bool { return slices.Contains(c.DropRefreshes, ref) }) ||
+		slices.ContainsFunc(left.Reversals, func(r pipeline.Reversal) bool { return slices.Contains(c.DropReversals, r.Ref()) })
 }
 
 // Close ends the use of the file. If there is nothing in it, it is removed.
@@ -167,8 +161,8 @@ func (s *Store) Close() error {
 	})
 }
 
-// create makes the file with its first changes under another name, and then renames it: so there
-// is no file, or one that is complete.
+// create makes the file, with what was left and the first changes, under another name, and then
+// renames it: so there is the old file, or the new one, and it is complete.
 func (s *Store) create(c pipeline.StateChanges) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
@@ -177,20 +171,25 @@ func (s *Store) create(c pipeline.StateChanges) error {
 	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	err := s.open(part, false)
-	if err != nil {
-		return err
+	err := s.open(part, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err == nil {
+		err = s.update(pipeline.StateChanges{AddRefreshes: s.left.Refreshes, PutReversals: s.left.Reversals}, c)
 	}
-	if err = s.update(c); err == nil {
+	if err == nil {
 		err = os.Rename(part, s.path())
 	}
 	if err == nil {
 		err = syncDirs(s.dir)
 	}
-	if err != nil {
-		err = errors.Join(err, s.db.Close(), os.Remove(part))
+	if err == nil {
+		s.left = pipeline.Saved{}
+		return nil
+	}
+	if s.db != nil {
+		err = errors.Join(err, s.db.Close())
 		s.db = nil
 	}
+	_ = os.Remove(part)
 	return err
 }
 
@@ -210,24 +209,17 @@ func syncDirs(dir string) error {
 }
 
 // open opens a file with bbolt.
-func (s *Store) open(path string, readOnly bool) error {
+func (s *Store) open(path string, flag int) error {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:      time.Nanosecond, // it is locked by somebody, or it is not
-		ReadOnly:     readOnly,
+		ReadOnly:     flag == os.O_RDONLY,
 		NoStatistics: true,
-		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-			if path == s.path() {
-				flag &^= os.O_CREATE
+		OpenFile: func(path string, _ int, mode os.FileMode) (f *os.File, err error) {
+			s.file, err = os.OpenFile(path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, mode)
+			if err == nil && flag == os.O_RDONLY {
+				err = begun(s.file)
 			}
-			f, err := os.OpenFile(name, flag|syscall.O_NOFOLLOW, mode)
-			if err == nil && flag&os.O_CREATE == 0 {
-				err = filled(f) // bbolt would make a database of an empty file
-			}
-			if err != nil {
-				return nil, err
-			}
-			s.file = f
-			return f, nil
+			return s.file, err
 		},
 	})
 	switch {
@@ -240,21 +232,24 @@ func (s *Store) open(path string, readOnly bool) error {
 		}
 		err = errors.Join(err, db.Close())
 	}
-	if at, ok := errors.AsType[*fs.PathError](err); ok && at.Op == "open" {
+	if flag != os.O_RDONLY || isPathError(err) {
 		return err
 	}
 	return &DamagedError{s.path(), err}
 }
 
-func filled(f *os.File) error {
+// begun refuses a file that bbolt would want to write first.
+func begun(f *os.File) error {
 	info, err := f.Stat()
-	if err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+	if err == nil && info.Size() == 0 {
 		err = errors.New("it is empty")
 	}
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return nil
+	return err
+}
+
+func isPathError(err error) bool {
+	_, ok := errors.AsType[*fs.PathError](err)
+	return ok
 }
 
 // guard calls f, and turns a panic into an error: bbolt panics when the file is not as it
