@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"reflect"
@@ -185,13 +186,17 @@ func Explain(g *Graph, v *Vertex) Explanation {
 	inOrder := func(a, b Relation) int { return cmp.Compare(a.place, b.place) }
 	slices.SortFunc(x.After, inOrder)
 	slices.SortFunc(x.Before, inOrder)
-	x.AllAfter = g.reach(at, func(e Edge) (int32, int32) { return e.To, e.From })
-	x.AllBefore = g.reach(at, func(e Edge) (int32, int32) { return e.From, e.To })
+	x.AllAfter = len(g.reach(at, backwards)) - 1
+	x.AllBefore = len(g.reach(at, forwards)) - 1
 	return x
 }
 
-// reach counts the vertices to which edges lead from one, in the direction that ends says.
-func (g *Graph) reach(at int32, ends func(Edge) (from, to int32)) int {
+func forwards(e Edge) (from, to int32)  { return e.From, e.To }
+func backwards(e Edge) (from, to int32) { return e.To, e.From }
+
+// reach returns a vertex and those to which edges lead from it, in the direction that ends
+// says.
+func (g *Graph) reach(at int32, ends func(Edge) (from, to int32)) map[int32]bool {
 	next := make(map[int32][]int32, len(g.Vertices))
 	for _, e := range g.Edges {
 		from, to := ends(e)
@@ -208,7 +213,7 @@ func (g *Graph) reach(at int32, ends func(Edge) (from, to int32)) int {
 			}
 		}
 	}
-	return len(seen) - 1
+	return seen
 }
 
 func explainParams(v *Vertex) []ExplainedParam {
@@ -305,4 +310,45 @@ func explainWatches(v *Vertex) []ExplainedWatch {
 		list = append(list, ExplainedWatch{w.Source(), w.String()})
 	}
 	return list
+}
+
+// Foresee returns what Plan says of one resource. It looks at that one and at what has to
+// be done before it, and at nothing else. A hidden resource is StepRight.
+func Foresee(ctx context.Context, g *Graph, v *Vertex, opts PlanOptions) (Step, error) {
+	f, err := Plan(ctx, g.before(v), opts)
+	if err != nil {
+		return Step{}, err
+	}
+	for _, s := range f.Steps {
+		if s.Vertex == v {
+			return s, nil
+		}
+	}
+	return Step{Vertex: v, State: StepRight}, nil
+}
+
+// before is the part of g that consists of v and what has to be done before it.
+func (g *Graph) before(v *Vertex) *Graph {
+	wanted := g.reach(int32(slices.Index(g.Vertices, v)), backwards)
+	part := &Graph{Name: g.Name, File: g.File}
+	moved := make(map[int32]int32, len(wanted))
+	for i, v := range g.Vertices {
+		if wanted[int32(i)] {
+			moved[int32(i)] = int32(len(part.Vertices))
+			part.Vertices = append(part.Vertices, v)
+		}
+	}
+	for _, e := range g.Edges {
+		if wanted[e.From] && wanted[e.To] {
+			e.From, e.To = moved[e.From], moved[e.To]
+			part.Edges = append(part.Edges, e)
+		}
+	}
+	for _, l := range g.Links {
+		if wanted[l.From] && wanted[l.To] {
+			l.From, l.To = moved[l.From], moved[l.To]
+			part.Links = append(part.Links, l)
+		}
+	}
+	return part
 }

@@ -38,6 +38,10 @@ func (c *lockerConfig) Build(string, sinks.Options) (sinks.Resource, error) {
 	return &idler{}, nil
 }
 
+func (*lockerConfig) Outputs() []sinks.Output {
+	return []sinks.Output{{Name: "label", Type: sinks.TypeString, Doc: "What is on it."}, {Name: "key", Type: sinks.TypeString, Secret: true, Doc: "What opens it."}}
+}
+
 func TestExplainShowsParametersAfterDefaults(t *testing.T) {
 	g := &pipeline.Graph{}
 	v := g.Add("locker", "x", &lockerConfig{Code: "hunter2", Wait: 250 * time.Millisecond, Rate: math.Inf(1), Words: []string{"a", "b"}, Older: "yes"})
@@ -108,27 +112,31 @@ func TestExplainShowsNeighbours(t *testing.T) {
 
 func TestExplainShowsWhatIsSent(t *testing.T) {
 	g := &pipeline.Graph{}
-	from := g.Add("exec", "from", &exec.Config{Cmd: "true"})
-	to := g.Add("file", filepath.Join(t.TempDir(), "to"), &file.Config{Content: new("counts for nothing")})
-	g.Edges = []pipeline.Edge{{From: 0, To: 1}}
-	g.Links = []pipeline.Link{{From: 0, To: 1, Output: "stdout", Param: "content"}}
+	from := g.Add("locker", "from", &lockerConfig{})
+	to := g.Add("locker", "to", &lockerConfig{Name: "counts for nothing"})
+	g.Send(from, "label", to, "name")
+	g.Send(from, "key", to, "env.KEY")
 	if err := g.Compile(sinks.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	got := pipeline.Explain(g, to)
-	if len(got.After) != 1 || len(got.After[0].Sends) != 1 || got.After[0].Sends[0] != (pipeline.ExplainedLink{Output: "stdout", Param: "content"}) {
+	if len(got.After) != 1 || got.After[0].Declared || got.After[0].Why != "" || fmt.Sprint(got.After[0].Sends) != "[{label name  false} {key env KEY true}]" {
 		t.Errorf("after %+v", got.After)
 	}
-	var content []pipeline.ExplainedParam
+	params := map[string]pipeline.ExplainedParam{}
 	for _, p := range got.Params {
-		if p.Name == "content" {
-			content = append(content, p)
-		}
+		params[p.Name+p.Key] = p
 	}
-	if len(content) != 1 || content[0].From != "exec[from]" || content[0].Output != "stdout" || content[0].Value != nil {
-		t.Errorf("content is %+v", content)
+	if p := params["name"]; p.From != "locker[from]" || p.Output != "label" || p.Value != nil || p.Secret {
+		t.Errorf("name is %+v", p)
 	}
-	if sender := pipeline.Explain(g, from); len(sender.Before) != 1 || len(sender.Before[0].Sends) != 1 {
+	if p := params["envKEY"]; p.From != "locker[from]" || p.Output != "key" || !p.Secret {
+		t.Errorf("a key of env is %+v", p)
+	}
+	if p, ok := params["env"]; !ok || p.From != "" {
+		t.Errorf("the rest of env is %+v, %v", p, ok)
+	}
+	if sender := pipeline.Explain(g, from); len(sender.Before) != 1 || len(sender.Before[0].Sends) != 2 {
 		t.Errorf("before %+v", sender.Before)
 	}
 }
@@ -160,6 +168,34 @@ func TestExplainAsksForWatchesWithoutTouchingTheResource(t *testing.T) {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
+	}
+}
+
+func TestForeseeLooksAtNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	g := &pipeline.Graph{}
+	touch := func(name string) *file.Config { return &file.Config{Path: filepath.Join(dir, name), State: "exists"} }
+	beside := g.Add("broken", "beside", &lockerConfig{})
+	first := g.Add("file", "first", touch("sub/"))
+	x := g.Add("file", "x", touch("sub/x"))
+	last := g.Add("broken", "last", &lockerConfig{})
+	g.Connect(first, x, false)
+	g.Connect(x, last, false)
+	if err := g.Compile(sinks.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	beside.Resource, last.Resource = nil, nil // so that to plan them would be an error
+	if _, err := pipeline.Plan(t.Context(), g, pipeline.PlanOptions{}); err == nil {
+		t.Fatal("to plan everything is no error")
+	}
+	for _, c := range []struct {
+		v    *pipeline.Vertex
+		want pipeline.StepState
+	}{{first, pipeline.StepChange}, {x, pipeline.StepAfter}} {
+		s, err := pipeline.Foresee(t.Context(), g, c.v, pipeline.PlanOptions{})
+		if err != nil || s.Vertex != c.v || s.State != c.want && s.State != pipeline.StepChange {
+			t.Errorf("%v: %v, %v, want %v", c.v, s.State, err, c.want)
+		}
 	}
 }
 
