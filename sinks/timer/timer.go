@@ -19,8 +19,8 @@ var Spec = sinks.Spec{
 }
 
 // Config is an interval. Each tick counts as a change; ticks that pass while nobody
-// looks count as one. A notification restarts the interval: the next change comes with
-// the first tick after a whole interval.
+// looks count as one. A notification restarts the interval: the next tick comes a whole
+// interval later.
 type Config struct {
 	// Interval is the time between two ticks, which must be positive.
 	Interval time.Duration `param:"interval" unit:"s"`
@@ -74,13 +74,15 @@ func (t *timer) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, erro
 	return sinks.Outcome{Changed: changed}, nil
 }
 
-// Refresh implements sinks.Refresher: it restarts the interval.
+// Refresh implements sinks.Refresher: it restarts the interval, here for a tick of the old
+// one that is on its way, and in the source by the watch that begins anew.
 func (t *timer) Refresh(ctx context.Context, apply bool) (sinks.Outcome, error) {
 	out, err := t.CheckApply(ctx, apply)
 	if err == nil && apply {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.start, t.seen = time.Now(), 0
+		out.Rewatch = true
 	}
 	return out, err
 }

@@ -40,8 +40,8 @@ func expect(t *testing.T, r sinks.Resource, apply, want bool) {
 
 func refresh(t *testing.T, r sinks.Resource, apply, want bool) {
 	t.Helper()
-	if out, err := r.(sinks.Refresher).Refresh(t.Context(), apply); err != nil || out.Changed != want {
-		t.Errorf("Refresh(%v): got %+v, %v; want changed=%v", apply, out, err, want)
+	if out, err := r.(sinks.Refresher).Refresh(t.Context(), apply); err != nil || out.Changed != want || out.Rewatch != apply {
+		t.Errorf("Refresh(%v): got %+v, %v; want changed=%v, and to watch anew if applied", apply, out, err, want)
 	}
 }
 
@@ -155,6 +155,41 @@ func TestEachTickOfTheSourceIsAChange(t *testing.T) {
 			return len(changes) < 3 && time.Since(start) < time.Hour
 		})
 		if got := fmt.Sprint(changes); err != nil || got != "[10s 20s 30s]" {
+			t.Errorf("got changes at %v, %v", got, err)
+		}
+	})
+}
+
+// TestRefreshRestartsTheSource does with the watch what the engine does after a refresh.
+func TestRefreshRestartsTheSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, source := build(t, 10*s), timersource.New()
+		watch := r.Watches()[0]
+		if err := source.Add(watch); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		var changes []time.Duration
+		expect(t, r, true, false)
+		restart := time.AfterFunc(14*s, func() {
+			refresh(t, r, true, false)
+			source.Remove(watch)
+			if err := source.Add(r.Watches()[0]); err != nil {
+				t.Error(err)
+			}
+		})
+		defer restart.Stop()
+		err := source.Events().Subscribe(t.Context(), func(sources.Event) bool {
+			out, err := r.CheckApply(t.Context(), true)
+			if err != nil {
+				t.Error(err)
+			}
+			if out.Changed {
+				changes = append(changes, time.Since(start))
+			}
+			return len(changes) < 3 && time.Since(start) < time.Hour
+		})
+		if got := fmt.Sprint(changes); err != nil || got != "[10s 24s 34s]" {
 			t.Errorf("got changes at %v, %v", got, err)
 		}
 	})
