@@ -13,6 +13,7 @@ import (
 	"github.com/mattn/go-isatty"
 
 	"github.com/mgmtproject/mgmt/cmd/internal/console"
+	"github.com/mgmtproject/mgmt/cmd/internal/control"
 	"github.com/mgmtproject/mgmt/cmd/internal/eventlog"
 	"github.com/mgmtproject/mgmt/cmd/internal/outlet"
 	"github.com/mgmtproject/mgmt/pipeline"
@@ -46,13 +47,13 @@ type agent struct {
 
 	after sync.WaitGroup
 
-	mu       sync.Mutex // results may still come when a stop has been forced
-	ended    bool
-	settled  bool // it has converged once
-	report   *console.Report
-	status   pipeline.Status
-	progress *progress // nil unless results are traced
-	memory   *collector
+	mu      sync.Mutex // results may still come when a stop has been forced
+	ended   bool
+	settled bool // it has converged once
+	report  *console.Report
+	status  pipeline.Status
+	control *control.Server // nil if nobody can ask
+	memory  *collector
 }
 
 func newAgent(p Program, opts runOptions) *agent {
@@ -67,9 +68,6 @@ func newAgent(p Program, opts runOptions) *agent {
 	}
 	if opts.graphviz != "" {
 		a.draw = newDrawer(opts.graphviz, a.log)
-	}
-	if a.traced() {
-		a.progress = newProgress(opts.maxRuntime.given)
 	}
 	a.memory = newCollector()
 	return a
@@ -125,10 +123,7 @@ func (a *agent) run(parent context.Context) int {
 		defer done()
 	}
 	if a.events != nil {
-		host, _ := os.Hostname()
-		a.events.Begin(a.began, eventlog.Header{
-			Program: "mgmt " + release(a.prog.Version), PID: os.Getpid(), Host: host, File: a.opts.file, Noop: a.opts.noop,
-		})
+		a.events.Begin(a.began, a.header(a.opts.file))
 	}
 	over := make(chan error, 1)
 	go func() { over <- safely(func() error { return a.subscribe(ctx) }) }()
@@ -168,6 +163,7 @@ func (a *agent) subscribe(ctx context.Context) error {
 		return err
 	}
 	defer kept.leave()
+	defer a.listen(kept.place)()
 	sources := allsources.New(a.log)
 	graphs := streams.Map(a.texts(sources), a.loader(reg, sinks.Options{Log: a.log, Shared: &sinks.Shared{}, Dir: kept.kinds}))
 	return pipeline.Run(graphs, pipeline.Options{
@@ -190,12 +186,12 @@ func (a *agent) observe(r pipeline.Result) bool {
 		return false
 	}
 	a.status.Observe(r)
-	if a.progress != nil {
-		a.progress.observe(r)
-	}
 	a.report.Observe(r)
 	if a.events != nil {
 		a.events.Observe(r)
+	}
+	if a.control != nil {
+		a.control.Observe(r)
 	}
 	switch r.Kind {
 	case pipeline.GraphSwapped:

@@ -39,6 +39,7 @@ func (e *graphError) Unwrap() error { return e.error }
 func (a *agent) conclude(ctx context.Context, err error) int {
 	a.mu.Lock()
 	a.ended = true
+	server := a.control
 	a.mu.Unlock()
 	if a.draw != nil {
 		a.draw.end(ctx)
@@ -53,6 +54,9 @@ func (a *agent) conclude(ctx context.Context, err error) int {
 	if a.events != nil {
 		flushing.Go(func() { a.events.End(time.Now(), e, flushLimit) })
 	}
+	if server != nil {
+		flushing.Go(func() { server.Close(e) })
+	}
 	a.stderr.Close(flushLimit)
 	flushing.Wait()
 	return e.Code
@@ -61,7 +65,7 @@ func (a *agent) conclude(ctx context.Context, err error) int {
 // exit decides on the exit status, and says why it is not a good one.
 func (a *agent) exit(cause, err error) eventlog.Exit {
 	failed := len(a.status.Failures()) > 0
-	settled := a.status.Converged && (a.progress == nil || a.progress.idle())
+	settled := a.status.Converged && a.status.Idle()
 	code := exitOK
 	if failed {
 		code = exitFailed
@@ -87,7 +91,7 @@ func (a *agent) exit(cause, err error) eventlog.Exit {
 		e := eventlog.Exit{Code: code, Reason: "max-runtime"}
 		if !settled {
 			e.Code = exitFailed
-			e.Error = fmt.Sprintf("not converged within %v (--max-runtime)%s", a.opts.maxRuntime.Duration, a.progress.pending())
+			e.Error = fmt.Sprintf("not converged within %v (--max-runtime)%s", a.opts.maxRuntime.Duration, stillPending(&a.status))
 			a.last("mgmt run: " + e.Error)
 		}
 		return e

@@ -28,9 +28,6 @@ const (
 	// maxTaps is how many readers there may be at once, for the memory that they take.
 	maxTaps = 64
 
-	// listed is how many resources are in each list of a status.
-	listed = 1000
-
 	// parting is how long a reader of a tap is waited for at the end.
 	parting = 200 * time.Millisecond
 
