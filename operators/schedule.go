@@ -84,7 +84,9 @@ func (m *machine) schedule(wishes []wish) {
 		if w.Batch != nil {
 			p.flags |= grouped
 			needs.batch = entry(&m.batches, w.Batch)
-			needs.batch.key = w.Batch
+			if needs.batch.key == nil { // one that runs is read
+				needs.batch.key = w.Batch
+			}
 		}
 		if p.flags&(limited|grouped) != 0 {
 			if m.plan == nil {

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,108 +35,6 @@ func newGraph(t testing.TB, sinks []operators.Sink, edges ...operators.Edge) *op
 		t.Fatal(err)
 	}
 	return g
-}
-
-// checker is a sink that looks at what Sequence promises from the inside.
-type checker struct {
-	t       *testing.T
-	running atomic.Bool
-	failed  atomic.Bool
-	events  atomic.Int64 // sent to this vertex
-	saw     atomic.Int64 // of these, before its last start
-	outcome func() operators.Outcome
-}
-
-func (c *checker) CheckApply(context.Context, operators.Run) operators.Outcome {
-	if c.running.Swap(true) {
-		c.t.Error("a vertex runs twice at once")
-	}
-	c.saw.Store(c.events.Load())
-	o := c.outcome()
-	c.failed.Store(o.Err != nil)
-	c.running.Store(false)
-	return o
-}
-
-// TestSequenceUnderConcurrency runs random graphs on real workers, with random failures,
-// retries and pauses, and looks at the promises that can be seen from outside the lock.
-// The exact rules are held against a model in TestMachineFitsModel.
-func TestSequenceUnderConcurrency(t *testing.T) { underConcurrency(t, 40) }
-
-func TestSoakSequence(t *testing.T) {
-	if os.Getenv("MGMT_SOAK") == "" {
-		t.Skip("takes minutes: make soak")
-	}
-	underConcurrency(t, 10_000)
-}
-
-func underConcurrency(t *testing.T, seeds uint64) {
-	for seed := range seeds {
-		r := rand.New(rand.NewPCG(seed, 1))
-		var mu sync.Mutex
-		dice := rand.New(rand.NewPCG(seed, 2))
-		outcome := func() (o operators.Outcome) {
-			mu.Lock()
-			defer mu.Unlock()
-			if dice.IntN(20) == 0 {
-				o.Err = errBoom
-				o.Retry = dice.IntN(2) == 0
-				o.RetryAfter = time.Duration(dice.IntN(300)) * time.Microsecond
-			}
-			o.Changed = dice.IntN(3) == 0
-			return o
-		}
-		n := 20 + r.IntN(100)
-		cs, sinks := make([]*checker, n), make([]operators.Sink, n)
-		var edges []operators.Edge
-		for i := range cs {
-			cs[i] = &checker{t: t, outcome: outcome}
-			sinks[i] = cs[i]
-			for range min(i, r.IntN(4)) {
-				j := r.IntN(i)
-				edges = append(edges, operators.Edge{From: int32(j), To: int32(i)})
-			}
-		}
-		in := streams.New(func(_ context.Context, emit func(operators.Input) bool) error {
-			emit(operators.Input{Graph: newGraph(t, sinks, edges...)})
-			for range 400 {
-				v := int32(r.IntN(n))
-				cs[v].events.Add(1)
-				emit(operators.Input{Wake: []int32{v}})
-				if r.IntN(10) == 0 {
-					time.Sleep(time.Duration(r.IntN(50)) * time.Microsecond)
-				}
-			}
-			return nil
-		})
-		excused := map[operators.Sink]bool{}
-		var busy, idle uint64
-		for res, err := range operators.Sequence(in, operators.SequenceOptions{Workers: 3}).Seq(t.Context()) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			switch res.Kind {
-			case operators.Blocked:
-				excused[res.Sink] = true
-			case operators.Finished:
-				delete(excused, res.Sink)
-			}
-			switch res.Kind {
-			case operators.Busy:
-				busy = max(busy, res.Epoch)
-			case operators.Idle:
-				idle = max(idle, res.Epoch)
-			}
-		}
-		if idle < busy || idle == 0 {
-			t.Fatalf("seed %d: the stream ended before the graph was idle", seed)
-		}
-		for i, c := range cs {
-			if c.saw.Load() != c.events.Load() && !c.failed.Load() && !excused[sinks[i]] {
-				t.Fatalf("seed %d: vertex %d has lost an event", seed, i)
-			}
-		}
-	}
 }
 
 // script feeds a Sequence step by step inside a synctest bubble.
