@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"cmp"
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -78,8 +79,8 @@ func (s Step) Ref() string {
 
 // Forecast is what a run would do.
 type Forecast struct {
-	// Steps are in an order in which a run could take them: that of Graph.Order, without
-	// hidden resources, followed by what would be undone.
+	// Steps are in an order in which a run could take them, without hidden resources:
+	// that of the file, as far as the edges permit it. What would be undone follows.
 	Steps []Step
 }
 
@@ -131,14 +132,13 @@ func Plan(ctx context.Context, g *Graph, opts PlanOptions) (Forecast, error) {
 		}
 	}
 	p.connect()
-	order := g.Order()
-	for _, level := range p.levels(order) {
+	for _, level := range p.levels(g.Order()) {
 		if err := p.foresee(ctx, level); err != nil {
 			return Forecast{}, err
 		}
 	}
-	f := Forecast{Steps: make([]Step, 0, len(order))}
-	for _, v := range order {
+	f := Forecast{Steps: make([]Step, 0, len(g.Vertices))}
+	for _, v := range p.inFileOrder() {
 		if !g.Vertices[v].Meta.Hidden {
 			f.Steps = append(f.Steps, p.steps[v])
 		}
@@ -187,6 +187,54 @@ func (p *planner) connect() {
 		p.links[l.To] = append(p.links[l.To], l)
 	}
 	p.managed = sync.OnceValue(g.Managed)
+}
+
+// inFileOrder lists all vertices such that every edge leads forward: of those that could
+// come next, always the one that is the first in the file.
+func (p *planner) inFileOrder() []int32 {
+	out := newAdjacency(p.g)
+	missing := make([]int, len(p.g.Vertices)) // predecessors that have not come yet
+	var ready firsts
+	for v := range p.g.Vertices {
+		if missing[v] = len(p.into.edges(int32(v))); missing[v] == 0 {
+			ready = append(ready, int32(v)) // which is a heap, as it is sorted
+		}
+	}
+	order := make([]int32, 0, len(p.g.Vertices))
+	for len(ready) > 0 {
+		v := heap.Pop(&ready).(int32)
+		order = append(order, v)
+		for _, e := range out.edges(v) {
+			to := p.g.Edges[e].To
+			if missing[to]--; missing[to] == 0 {
+				heap.Push(&ready, to)
+			}
+		}
+	}
+	return order
+}
+
+// firsts is a heap of vertices, for container/heap.
+type firsts []int32
+
+// Len implements heap.Interface.
+func (f firsts) Len() int { return len(f) }
+
+// Less implements heap.Interface.
+func (f firsts) Less(i, j int) bool { return f[i] < f[j] }
+
+// Swap implements heap.Interface.
+func (f firsts) Swap(i, j int) { f[i], f[j] = f[j], f[i] }
+
+// Push implements heap.Interface.
+func (f *firsts) Push(v any) { *f = append(*f, v.(int32)) }
+
+// Pop implements heap.Interface.
+func (f *firsts) Pop() any {
+	last := len(*f) - 1
+	v := (*f)[last]
+	*f = (*f)[:last]
+	return v
 }
 
 // levels puts each vertex behind all that it depends on, in the order that is given.
