@@ -29,18 +29,21 @@ var (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// seal returns a value that open can tell from all that it isn't.
-func seal(key, value []byte) []byte {
-	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
-	return append(binary.BigEndian.AppendUint32(nil, sum), value...)
+func checksum(key, value []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
 }
 
-// unseal returns a copy of the value that was sealed.
+// seal puts its checksum before a value.
+func seal(key, value []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, checksum(key, value)), value...)
+}
+
+// unseal returns the value that was sealed. It is good for as long as the transaction is.
 func unseal(key, sealed []byte) ([]byte, error) {
-	if len(sealed) < 4 || !bytes.Equal(sealed, seal(key, sealed[4:])) {
+	if len(sealed) < 4 || binary.BigEndian.Uint32(sealed) != checksum(key, sealed[4:]) {
 		return nil, fmt.Errorf("what it has for %q is not what was saved", key)
 	}
-	return bytes.Clone(sealed[4:]), nil
+	return sealed[4:], nil
 }
 
 // longKey is the length of the longest resource that is its own key, well below the limit of

@@ -77,10 +77,15 @@ func slug(path string) string {
 	}, path)
 	if len(plain) > readable {
 		plain = plain[len(plain)-readable:]
+		if _, rest, ok := strings.Cut(plain, "-"); ok && rest != "" {
+			plain = rest // without a part of a name
+		}
 	}
 	sum := sha256.Sum256([]byte(path))
-	return strings.TrimLeft(plain, "-.") + "-" + hex.EncodeToString(sum[:4])
+	return cmp.Or(strings.TrimLeft(plain, "-."), "graph") + "-" + hex.EncodeToString(sum[:4])
 }
+
+func (p Place) lock() string { return filepath.Join(p.Dir, lockName) }
 
 // Socket is the path of the socket at which a run answers.
 func (p Place) Socket() string { return filepath.Join(p.Dir, socketName) }
@@ -123,13 +128,17 @@ type owner struct {
 // process. If another run has it, the error is a *BusyError.
 func (p Place) Take() (*Lock, error) {
 	for {
-		if err := p.make(); err != nil {
+		if _, err := os.Lstat(p.Dir); errors.Is(err, fs.ErrNotExist) {
+			prune(filepath.Dir(p.Dir))
+		}
+		if err := p.make(); err == errPruned {
+			continue
+		} else if err != nil {
 			return nil, err
 		}
-		path := filepath.Join(p.Dir, lockName)
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		f, err := os.OpenFile(p.lock(), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // a run that has ended has just removed the directory
+			continue // likewise
 		} else if err != nil {
 			return nil, err
 		}
@@ -145,6 +154,12 @@ func (p Place) Take() (*Lock, error) {
 	}
 }
 
+// Release lets go of the place.
+func (l *Lock) Release() error { return l.file.Close() }
+
+// errPruned says that another run has just removed the directory.
+var errPruned = errors.New("pruned")
+
 // make makes the directory, and makes sure that nobody else can have put anything in it:
 // what is found there will be relied on.
 func (p Place) make() error {
@@ -152,7 +167,9 @@ func (p Place) make() error {
 		return err
 	}
 	info, err := os.Lstat(p.Dir)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errPruned
+	} else if err != nil {
 		return err
 	}
 	if !info.IsDir() {
@@ -169,22 +186,20 @@ func (p Place) make() error {
 
 // hold locks f and writes down by whom. It reports false if the file has been removed
 // meanwhile, so that its lock is worth nothing.
-//
-// The lock is one that belongs to the open file, as that of flock(2) does, but that can
-// also be asked for without taking it (fcntl(2), F_OFD_GETLK).
 func (p Place) hold(f *os.File) (bool, error) {
+	var free bool
 	var err error
 	for began := time.Now(); ; time.Sleep(grace / 20) {
-		err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
-		if !errors.Is(err, unix.EAGAIN) || time.Since(began) > grace {
+		if free, err = lock(f); err != nil {
+			return false, err
+		}
+		if free || time.Since(began) > grace {
 			break
 		}
 	}
-	if errors.Is(err, unix.EAGAIN) {
+	if !free {
 		who := read(f)
 		return false, &BusyError{File: cmp.Or(who.File, p.File), PID: who.PID}
-	} else if err != nil {
-		return false, fmt.Errorf("locking %s: %w", f.Name(), err)
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -197,11 +212,27 @@ func (p Place) hold(f *os.File) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if err := f.Truncate(0); err != nil {
-		return false, err
+	text = append(text, '\n')
+	if info.Size() > int64(len(text)) {
+		err = f.Truncate(0)
 	}
-	_, err = f.WriteAt(append(text, '\n'), 0)
+	if err == nil {
+		_, err = f.WriteAt(text, 0)
+	}
 	return true, err
+}
+
+// lock takes the lock of a file, and reports false if somebody has it. It is a lock that belongs
+// to the open file, as that of flock(2) does, but that can also be asked for without taking
+// it (fcntl(2), F_OFD_GETLK).
+func lock(f *os.File) (bool, error) {
+	switch err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); {
+	case errors.Is(err, unix.EAGAIN):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("locking %s: %w", f.Name(), err)
+	}
+	return true, nil
 }
 
 // read returns what a lock file says, as far as it says anything.
@@ -213,24 +244,42 @@ func read(f *os.File) owner {
 	return o
 }
 
-// Release lets go of the place, and removes it if nothing was left there.
-func (l *Lock) Release() error {
-	defer l.file.Close()
-	entries, err := os.ReadDir(l.Dir)
+// prune removes the places of graph files that are gone, if nothing was left there: those
+// of programs that run each graph from a new file would be without number. It is done when a
+// place is made, so that nobody else waits for it.
+func prune(prefix string) {
+	entries, err := os.ReadDir(prefix)
 	if err != nil {
-		return err
+		return
 	}
-	if len(entries) != 1 || entries[0].Name() != lockName {
-		return nil
+	for _, e := range entries {
+		p := Place{Dir: filepath.Join(prefix, e.Name())}
+		if f, err := os.OpenFile(p.lock(), os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0); err == nil {
+			p.pruneHeld(f)
+			f.Close()
+		}
 	}
-	// Whoever has opened the lock file by now finds it removed, and starts again.
-	if err := os.Remove(l.file.Name()); err != nil {
-		return err
+}
+
+// pruneHeld removes a place, if it has to go and nobody else has its lock.
+func (p Place) pruneHeld(f *os.File) {
+	if free, err := lock(f); err != nil || !free {
+		return
 	}
-	if err := os.Remove(l.Dir); !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTEMPTY) {
-		return err
+	if p.File = read(f).File; p.File == "" || p.File == Stdin {
+		return
 	}
-	return nil // another run has moved in meanwhile
+	if _, err := os.Lstat(p.File); !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	entries, err := os.ReadDir(p.Dir)
+	if err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() != lockName && e.Name() != socketName }) {
+		return
+	}
+	// Whoever has opened the lock file by now finds that it has been removed, and begins anew.
+	_ = os.Remove(p.Socket())
+	_ = os.Remove(p.lock())
+	_ = os.Remove(p.Dir)
 }
 
 // Running is a run that is under way.
@@ -253,9 +302,10 @@ func List(prefix string) ([]Running, error) {
 	}
 	var list []Running
 	for _, e := range entries {
-		dir := filepath.Join(prefix, e.Name())
-		if who, ok := holder(dir); ok {
-			list = append(list, Running{Place: Place{Dir: dir, File: who.File}, PID: who.PID})
+		p := Place{Dir: filepath.Join(prefix, e.Name())}
+		if who, ok := p.holder(); ok {
+			p.File = who.File
+			list = append(list, Running{Place: p, PID: who.PID})
 		}
 	}
 	slices.SortFunc(list, func(a, b Running) int { return strings.Compare(a.File, b.File) })
@@ -264,12 +314,12 @@ func List(prefix string) ([]Running, error) {
 
 // Held reports whether a run has the place.
 func (p Place) Held() bool {
-	_, ok := holder(p.Dir)
+	_, ok := p.holder()
 	return ok
 }
 
-func holder(dir string) (owner, bool) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+func (p Place) holder() (owner, bool) {
+	f, err := os.OpenFile(p.lock(), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return owner{}, false
 	}
