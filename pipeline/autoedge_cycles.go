@@ -20,10 +20,9 @@ func (g *Graph) untangle() {
 	t.rankAll()
 	var dropped []int32
 	for _, i := range t.edges {
-		if !t.forward(i) {
-			continue
+		if t.forward(i) {
+			t.keep(i)
 		}
-		t.keep(i)
 	}
 	for _, i := range t.edges {
 		if t.kept[i] {
@@ -54,10 +53,10 @@ func (g *Graph) untangle() {
 // algorithm for directed acyclic graphs, 2006).
 type tangle struct {
 	g        *Graph
-	vertices []int32 // of the graph
-	number   []int32 // of each vertex of the graph, in vertices
-	edges    []int32 // of the graph, within a knot, in order
-	kept     map[int32]bool
+	vertices []int32   // of the graph
+	number   []int32   // of each vertex of the graph, in vertices
+	edges    []int32   // of the graph, within a knot, in order
+	kept     []bool    // by edge of the graph
 	out, in  [][]int32 // kept edges by vertex
 	rank     []int32
 	by       []int32 // the edge by which the present search has come to a vertex; see seen
@@ -70,7 +69,7 @@ type tangle struct {
 func tangleWork(edges int) int { return 1<<20 + 64*edges }
 
 func newTangle(g *Graph, knot []int32) *tangle {
-	t := &tangle{g: g, number: make([]int32, len(g.Vertices)), kept: map[int32]bool{}}
+	t := &tangle{g: g, number: make([]int32, len(g.Vertices)), kept: make([]bool, len(g.Edges))}
 	for v, k := range knot {
 		if k > 0 {
 			t.number[v] = int32(len(t.vertices))
