@@ -163,7 +163,10 @@ var errPruned = errors.New("pruned")
 // make makes the directory, and makes sure that nobody else can have put anything in it:
 // what is found there will be relied on.
 func (p Place) make() error {
-	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(p.Dir), 0o700); err != nil {
+		return err
+	}
+	if err := os.Mkdir(p.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	info, err := os.Lstat(p.Dir)

@@ -287,8 +287,12 @@ func TestPlaceThatCannotBeTrusted(t *testing.T) {
 		want  string
 		root  bool
 	}{
-		{"it is a file", func(dir string) error { return os.WriteFile(dir, nil, 0o600) }, "not a directory", false},
+		{"it is a file", func(dir string) error { return os.WriteFile(dir, nil, 0o600) }, "is not a directory: remove it", false},
 		{"it is a link", func(dir string) error { return os.Symlink(os.TempDir(), dir) }, "is not a directory: remove it", false},
+		{"it is a link to nothing", func(dir string) error { return os.Symlink("/nowhere", dir) }, "is not a directory: remove it", false},
+		{"the prefix is a link to nothing", func(dir string) error {
+			return errors.Join(os.Remove(filepath.Dir(dir)), os.Symlink("/nowhere/at/all", filepath.Dir(dir)))
+		}, "file exists", false},
 		{"everybody may write there", func(dir string) error {
 			return errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777))
 		}, "can be written by others (mode 0777), so what is in it can't be trusted", false},
