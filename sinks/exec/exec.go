@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,18 +36,18 @@ var Spec = sinks.Spec{
 // the run is stopped. What a command leaves in the background when it ends by itself
 // lives on; it must have its output redirected, since nobody reads that any more.
 //
-// It sends output, stdout and stderr: what the command has printed, each up to its first
-// and last 32 KiB, and exit, its exit status.
+// It sends what the command has printed, each up to its first and last 32 KiB, and its
+// exit status. A command that has not run yet, since it was not needed, sends nothing.
 type Config struct {
 	// Cmd is the command; the default is the name of the resource. Without a shell and
 	// args it is split into words at blanks, with quotes and backslashes as in a shell, and
 	// without any other expansion. A program without a slash is looked for in PATH, that
 	// of env if it is there.
-	Cmd string `param:"cmd"`
+	Cmd string `param:"cmd" shown:"true"`
 
 	// Args are the arguments. With them, cmd is not split: it is the program alone, or
 	// with a shell a script whose $1 is the first of them.
-	Args []string `param:"args"`
+	Args []string `param:"args" shown:"true"`
 
 	// Cwd is the directory in which cmd runs; empty is that of mgmt.
 	Cwd string `param:"cwd"`
@@ -72,7 +73,7 @@ type Config struct {
 	// WatchCmd is a command that keeps running, and of which each line of output is an
 	// event: the resource is looked at again. The watch is over when it ends with status
 	// 0, and otherwise has failed.
-	WatchCmd string `param:"watchcmd"`
+	WatchCmd string `param:"watchcmd" shown:"true"`
 
 	// WatchCwd is the directory in which watchcmd runs; empty is that of mgmt.
 	WatchCwd string `param:"watchcwd"`
@@ -85,7 +86,7 @@ type Config struct {
 
 	// IfCmd is a command that only looks: cmd runs if it ends with status 0, and not if it
 	// ends with another. It runs under noop too, so it must not change anything.
-	IfCmd string `param:"ifcmd"`
+	IfCmd string `param:"ifcmd" shown:"true"`
 
 	// IfCwd is the directory in which ifcmd runs; empty is that of mgmt.
 	IfCwd string `param:"ifcwd"`
@@ -99,7 +100,7 @@ type Config struct {
 
 	// NifCmd is a command that only looks: cmd does not run if it ends with status 0, and
 	// runs if it ends with another. It runs under noop too, so it must not change anything.
-	NifCmd string `param:"nifcmd"`
+	NifCmd string `param:"nifcmd" shown:"true"`
 
 	// NifCwd is the directory in which nifcmd runs; empty is that of mgmt.
 	NifCwd string `param:"nifcwd"`
@@ -121,7 +122,7 @@ type Config struct {
 	// DoneCmd is a command that runs after cmd has succeeded, to note that for example.
 	// The resource has failed if donecmd does. To have a command say beforehand that there
 	// is nothing to do, use nifcmd.
-	DoneCmd string `param:"donecmd"`
+	DoneCmd string `param:"donecmd" shown:"true"`
 
 	// DoneCwd is the directory in which donecmd runs; empty is that of mgmt.
 	DoneCwd string `param:"donecwd"`
@@ -181,6 +182,7 @@ type execution struct {
 	Config
 	opts sinks.Options
 	seen map[string]time.Time // modification times when cmd last began to run with success
+	sent map[string]any       // what it has sent then
 }
 
 var (
@@ -270,7 +272,7 @@ func (e *execution) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, 
 	}
 	if !needed {
 		e.opts.Logger().Debug("not needed", "because", why)
-		return sinks.Outcome{}, nil
+		return sinks.Outcome{Values: maps.Clone(e.sent)}, nil
 	}
 	return e.run(ctx, apply)
 }
@@ -384,7 +386,7 @@ func (e *execution) run(ctx context.Context, apply bool) (sinks.Outcome, error) 
 	if !result.Started {
 		return sinks.Outcome{}, fmt.Errorf("cmd %w", err)
 	}
-	values := map[string]any{"output": result.Output, "stdout": result.Stdout, "stderr": result.Stderr, "exit": result.Status}
+	values := valuesOf(result)
 	if err != nil {
 		return sinks.Outcome{Changed: true, Values: values}, fmt.Errorf("cmd %w", err)
 	}
@@ -394,6 +396,7 @@ func (e *execution) run(ctx context.Context, apply bool) (sinks.Outcome, error) 
 		}
 	}
 	out.Values = values
+	e.remember(values)
 	e.seen = seen
 	return out, nil
 }

@@ -195,7 +195,7 @@ func TestWhatRuns(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := build(t, tt.resource, tt.params)
 			out := apply(t, r)
-			if !out.Changed || out.Values["stdout"] != tt.want || out.Values["output"] != tt.want || out.Values["stderr"] != "" || out.Values["exit"] != 0 {
+			if !out.Changed || out.Values["stdout"] != tt.want || out.Values["output"] != tt.want || out.Values["stderr"] != "" || out.Values["exit"] != int64(0) {
 				t.Errorf("got %+v, want output %q", out, tt.want)
 			}
 		})
@@ -566,7 +566,7 @@ func members(t *testing.T, pgid int) (pids []string) {
 
 func TestOutput(t *testing.T) {
 	out := apply(t, build(t, "echo a; echo b >&2; echo c", values{"shell": sh}))
-	if len(out.Values) != 4 || out.Values["stdout"] != "a\nc\n" || out.Values["stderr"] != "b\n" || out.Values["exit"] != 0 {
+	if len(out.Values) != 4 || out.Values["stdout"] != "a\nc\n" || out.Values["stderr"] != "b\n" || out.Values["exit"] != int64(0) {
 		t.Errorf("got %q", out.Values)
 	}
 	// The two streams are two pipes, so that only the order within each is sure.

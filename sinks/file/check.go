@@ -17,7 +17,11 @@ const attempts = 100
 
 // CheckApply implements sinks.Resource.
 func (f *file) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error) {
-	return f.checkApply(ctx, apply, nil)
+	out, err := f.checkApply(ctx, apply, nil)
+	if f.sending != nil && err == nil {
+		err = f.sending.fill(ctx, f.path, apply, &out)
+	}
+	return out, err
 }
 
 func (f *file) checkApply(ctx context.Context, apply bool, spare *spared) (sinks.Outcome, error) {

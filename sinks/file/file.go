@@ -147,10 +147,12 @@ type file struct {
 	mode         mode
 
 	recurse, force, purge, durable bool
+
+	sending *sending // nil if nobody receives anything
 }
 
 // Build implements sinks.Config.
-func (c *Config) Build(name string, _ sinks.Options) (sinks.Resource, error) {
+func (c *Config) Build(name string, opts sinks.Options) (sinks.Resource, error) {
 	path, slash, err := c.path(name)
 	if err != nil {
 		return nil, err
@@ -199,6 +201,9 @@ func (c *Config) Build(name string, _ sinks.Options) (sinks.Resource, error) {
 		f.want = wantDir
 	case len(given) > 0:
 		f.want = wantFile
+	}
+	if f.sending, err = f.newSending(opts.Sends); err != nil {
+		return nil, err
 	}
 	if f.want == wantDir && (f.recurse || f.purge) {
 		return &tree{file: f}, nil

@@ -32,7 +32,7 @@ const tag = "mgmt"
 // watches is at the start and after a change of what it depends on.
 type Config struct {
 	// Body is the message; the default is the name of the resource.
-	Body string `param:"body"`
+	Body string `param:"body" shown:"true"`
 
 	// Priority is emerg, alert, crit, err, warning, notice, info or debug, in capital or
 	// small letters.
@@ -41,7 +41,7 @@ type Config struct {
 	// Fields are further facts, which go into the log and the journal. In the journal their
 	// names are in capital letters; they consist of letters, digits and underscores,
 	// begin with a letter and have at most 64 characters.
-	Fields map[string]string `param:"fields"`
+	Fields map[string]string `param:"fields" shown:"true"`
 
 	// Journal sends the message to the systemd journal too. It is an error if there is none.
 	Journal bool `param:"journal"`

@@ -18,7 +18,7 @@ var Spec = sinks.Spec{
 // watches is at the start and after a change of what it depends on.
 type Config struct {
 	// Msg is the message; the default is the name of the resource.
-	Msg *string `param:"msg"`
+	Msg *string `param:"msg" shown:"true"`
 
 	// RefreshOnly prints only when the resource is notified.
 	RefreshOnly bool `param:"refresh_only"`
