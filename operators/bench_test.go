@@ -130,3 +130,69 @@ func BenchmarkSequenceMemory(b *testing.B) {
 		runtime.KeepAlive(g)
 	}
 }
+
+// scheduled is a nop with a Schedule.
+type scheduled struct {
+	nop
+	schedule operators.Schedule
+}
+
+func (s *scheduled) Schedule() operators.Schedule { return s.schedule }
+
+// all is a batch that has nothing to do.
+type all struct{}
+
+func (all) CheckApply(_ context.Context, members []operators.Sink, _ []operators.Run) []operators.Outcome {
+	return make([]operators.Outcome, len(members))
+}
+
+// BenchmarkSchedule sweeps vertices that share a semaphore, or are one batch. The cost of
+// one is to be the same for all sizes.
+func BenchmarkSchedule(b *testing.B) {
+	three := []operators.Semaphore{{Name: "s", Count: 3}}
+	for _, bb := range []struct {
+		name     string
+		schedule operators.Schedule
+	}{
+		{"without", operators.Schedule{}},
+		{"one semaphore of 3", operators.Schedule{Semaphores: three}},
+		{"one semaphore of 3, waiting", operators.Schedule{Semaphores: three, Waits: true}},
+		{"one batch", operators.Schedule{Batch: all{}}},
+	} {
+		for _, n := range []int{1000, 10_000, 100_000} {
+			b.Run(fmt.Sprintf("%s/%d", bb.name, n), func(b *testing.B) {
+				sinks := make([]operators.Sink, n)
+				for i := range sinks {
+					sinks[i] = &scheduled{schedule: bb.schedule}
+				}
+				e := startEngine(newGraph(b, sinks), false)
+				defer e.stop()
+				b.ReportAllocs()
+				for b.Loop() {
+					e.in <- operators.Input{Wake: []int32{operators.All}}
+					<-e.idle
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/vertex")
+			})
+		}
+	}
+}
+
+// BenchmarkSwap puts a graph in the place of the same one.
+func BenchmarkSwap(b *testing.B) {
+	for _, n := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			g := layered(b, n, 100, 2, false)
+			carry := make([]operators.Carry, n)
+			for i := range carry {
+				carry[i] = operators.Carry{Old: int32(i), Same: true}
+			}
+			e := startEngine(g, false)
+			defer e.stop()
+			for b.Loop() {
+				e.in <- operators.Input{Graph: g, Carry: carry}
+				<-e.idle
+			}
+		})
+	}
+}

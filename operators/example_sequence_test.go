@@ -130,3 +130,101 @@ func ExampleNewGraph() {
 	// the graph has a cycle among 2 of its vertices
 	// edge 2 -> 3: the graph has vertices 0 to 2
 }
+
+// A packet is a sink that can be installed together with others, and not while somebody
+// else holds the lock.
+type packet struct {
+	task
+	store *store
+}
+
+func (p *packet) Schedule() operators.Schedule {
+	return operators.Schedule{
+		Batch:      p.store,
+		Semaphores: []operators.Semaphore{{Name: "lock", Count: 2}},
+	}
+}
+
+// A store installs packets, all that are ready at once.
+type store struct{}
+
+func (*store) CheckApply(_ context.Context, members []operators.Sink, _ []operators.Run) []operators.Outcome {
+	fmt.Println("one transaction:")
+	outcomes := make([]operators.Outcome, len(members))
+	for i, m := range members {
+		fmt.Println("-", m.(*packet).name)
+		outcomes[i].Changed = true
+	}
+	return outcomes
+}
+
+// Packets are applied together, but for those that have to wait: for a packet before
+// them, or for a semaphore.
+func ExampleScheduled() {
+	s := &store{}
+	graph, err := operators.NewGraph([]operators.Sink{
+		&packet{task{name: "editor"}, s}, &packet{task{name: "shell"}, s}, &packet{task{name: "fonts"}, s}, &packet{task{name: "plugin"}, s},
+	}, []operators.Edge{{From: 0, To: 3}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	inputs := streams.Of(operators.Input{Graph: graph})
+	for r, err := range operators.Sequence(inputs, operators.SequenceOptions{}).Seq(context.Background()) {
+		switch {
+		case err != nil:
+			fmt.Println(err)
+		case r.Kind == operators.Finished:
+			fmt.Println(r.Sink.(*packet).name, "is one of", r.Batch)
+		}
+	}
+	// Output:
+	// one transaction:
+	// - editor
+	// - shell
+	// editor is one of 2
+	// shell is one of 2
+	// one transaction:
+	// - fonts
+	// - plugin
+	// fonts is one of 2
+	// plugin is one of 2
+}
+
+// A value that is sent reaches whom it is for, though nothing has changed.
+func ExampleOutcome_sent() {
+	reader := &task{name: "reader"}
+	other := &task{name: "other"}
+	clock := &task{name: "clock", outcome: operators.Outcome{Sent: []operators.Sink{reader}}}
+	graph, err := operators.NewGraph(
+		[]operators.Sink{clock, reader, other},
+		[]operators.Edge{{From: 0, To: 1}, {From: 0, To: 2}},
+	)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	inputs := make(chan operators.Input, 1)
+	inputs <- operators.Input{Graph: graph}
+	woken := false
+	err = operators.Sequence(streams.FromChan(inputs), operators.SequenceOptions{Workers: 1}).
+		Subscribe(context.Background(), func(r operators.Result) bool {
+			switch {
+			case r.Kind != operators.Idle:
+			case !woken:
+				woken = true
+				inputs <- operators.Input{Wake: []int32{0}}
+			default:
+				close(inputs)
+			}
+			return true
+		})
+	fmt.Println(err)
+	// Output:
+	// clock runs because of swap
+	// reader runs because of predecessor
+	// other runs because of swap
+	// clock runs because of event
+	// reader runs because of predecessor
+	// <nil>
+}

@@ -104,9 +104,9 @@ func (s *sequencer) startWaiters() {
 
 // attend runs the vertices of w that a swap has not removed since it was made.
 func (s *sequencer) attend(ctx context.Context, w *waiter) {
-	var at []int // indices of jobs
-	var members []Sink
-	var runs []Run
+	n := len(w.jobs)
+	at := make([]int, 0, n) // indices of jobs
+	members, runs := make([]Sink, 0, n), make([]Run, 0, n)
 	s.mu.Lock()
 	for i, j := range w.jobs {
 		if j.v != none {
@@ -114,7 +114,7 @@ func (s *sequencer) attend(ctx context.Context, w *waiter) {
 		}
 	}
 	s.mu.Unlock()
-	outcomes := make([]Outcome, len(w.jobs))
+	outcomes := make([]Outcome, n)
 	if len(members) > 0 {
 		s.call(ctx, w, at, members, runs, outcomes)
 	}
