@@ -64,7 +64,7 @@ func blocks(page string) []block {
 }
 
 // TestGraphFiles loads each graph file that a page shows. A block of text that follows
-// lists all that is wrong with it; without one it is right.
+// lists all that is wrong with it, or all that is to be noted of one that is right.
 func TestGraphFiles(t *testing.T) {
 	reg, err := sinks.NewRegistry(all.Specs...)
 	if err != nil {
@@ -87,6 +87,10 @@ func TestGraphFiles(t *testing.T) {
 			got := ""
 			if err != nil {
 				got = err.Error() + "\n"
+			} else {
+				for _, n := range g.Notes {
+					got += pipeline.Problem{File: g.File, Pos: n.Pos, Message: "note: " + n.Text}.Error() + "\n"
+				}
 			}
 			if got != want {
 				t.Errorf("%s:%d: loading this graph file says\n%s\nbut the page says\n%s", page, b.line, got, want)

@@ -130,6 +130,23 @@ var graphs = map[string]struct {
 	"noop.yaml":      {want: map[string]string{"ab": "ab"}},
 	"meta-noop.yaml": {want: map[string]string{"imagined": absent, "real": "what is\n"}},
 	"hidden.yaml":    {want: map[string]string{"hidden": absent, "shown": "here"}},
+	"automatic-edges.yaml": {
+		want: map[string]string{"app/current/app.conf": "colour blue\n", "app/greeting": "hello\n"},
+		check: func(dir string) error {
+			out, err := exec.Command("tar", "-xOf", dir+"/backup.tar", "conf/app.conf").CombinedOutput()
+			if err != nil || string(out) != "colour blue\n" {
+				return fmt.Errorf("tar says %q (%w)", out, err)
+			}
+			return modes(map[string]os.FileMode{"app/greeting": 0o600, "app/conf": 0o750 | os.ModeDir})(dir)
+		},
+		order: [][2]string{
+			{"end file[app]", "start file[conf-dir]"}, {"end file[app]", "start file[program]"},
+			{"end file[conf-dir]", "start file[conf]"}, {"end file[conf-dir]", "start file[link]"},
+			{"end file[conf]", "start line[colour]"}, {"end line[colour]", "start tar[backup]"},
+			{"end file[link]", "start exec[greet]"}, {"end file[program]", "start exec[greet]"},
+			{"end exec[greet]", "start file[log]"},
+		},
+	},
 	"line.yaml": {
 		before: writes("hosts", "127.0.0.1 localhost\n  192.0.2.7 oldprinter\n"),
 		want:   map[string]string{"hosts": "127.0.0.1 localhost\n192.0.2.1 printer\n"},
