@@ -41,6 +41,18 @@ func TestEveryKindHasAPage(t *testing.T) {
 	if old := string(pages["docs/reference/kinds/exec.md"]); !strings.Contains(old, "of old files") {
 		t.Error("the page of exec does not set its old parameters apart")
 	}
+	for kind, want := range map[string]string{
+		"exec":     "\n## Outputs\n",
+		"password": "| `password` | string | The password. It is secret. |",
+		"print":    "No secret can be received here, since it is shown. |",
+	} {
+		if page := string(pages["docs/reference/kinds/"+kind+".md"]); !strings.Contains(page, want) {
+			t.Errorf("the page of %s has no %q:\n%s", kind, want, page)
+		}
+	}
+	if noop := string(pages["docs/reference/kinds/noop.md"]); strings.Contains(noop, "## Outputs") {
+		t.Error("the page of noop has outputs")
+	}
 	if run := string(pages["docs/reference/cli/mgmt-run.md"]); !strings.Contains(run, "--converged-timeout") {
 		t.Error("the page of mgmt run does not have its flags")
 	}

@@ -78,6 +78,9 @@ func kindPage(root string, spec sinks.Spec) (page []byte, summary string, err er
 	if err := parameters(&b, src, params.Fields(spec)); err != nil {
 		return nil, "", err
 	}
+	if err := outputs(&b, spec.New()); err != nil {
+		return nil, "", err
+	}
 
 	graph, err := os.ReadFile(filepath.Join(root, "examples", "kinds", spec.Kind+".yaml"))
 	if err != nil {
@@ -142,6 +145,32 @@ func table(b *bytes.Buffer, heading string, src *source, fields []params.Field) 
 	return nil
 }
 
+// outputs writes the table of what a kind sends, if it does.
+func outputs(b *bytes.Buffer, cfg sinks.Config) error {
+	sender, ok := cfg.(sinks.Sender)
+	if !ok {
+		return nil
+	}
+	b.WriteString("\n## Outputs\n\nOther resources can [receive](../../graph-file.md#sending-values) them.\n\n| output | type | meaning |\n| --- | --- | --- |\n")
+	for _, out := range sender.Outputs() {
+		if out.Doc == "" {
+			return fmt.Errorf("the output %s has no description", out.Name)
+		}
+		text := out.Doc
+		if out.Secret {
+			text += " It is secret."
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", out.Name, typeNames[out.Type], cell(text))
+	}
+	return nil
+}
+
+// typeNames are the types of outputs, as those of parameters are called.
+var typeNames = map[sinks.Type]string{
+	sinks.TypeString: "string", sinks.TypeInt: "whole number", sinks.TypeFloat: "number", sinks.TypeBool: "true or false",
+	sinks.TypeStrings: "list of strings", sinks.TypeMap: "mapping of strings",
+}
+
 // typeText is what can be given for a parameter.
 func typeText(f params.Field) string {
 	if len(f.OneOf) > 0 {
@@ -164,6 +193,9 @@ func meaning(f params.Field, text string) string {
 	}
 	if f.Secret {
 		text += " It is never printed."
+	}
+	if f.Shown {
+		text += " No secret can be received here, since it is shown."
 	}
 	if len(f.Aliases) > 0 {
 		text += " An older name is `" + strings.Join(f.Aliases, "`, `") + "`."
