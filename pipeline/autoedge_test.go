@@ -53,8 +53,9 @@ func (c *joinedConfig) needBelow(space sinks.Space, name, why string) {
 // The kinds of the graphs in testdata/autoedges, which have the edges of real ones.
 
 type joinedFile struct {
-	Owner string `param:"owner"`
-	Group string `param:"group"`
+	Owner   string `param:"owner"`
+	Group   string `param:"group"`
+	Content string `param:"content"`
 }
 
 func (f *joinedFile) Build(name string, _ sinks.Options) (sinks.Resource, error) {
@@ -96,6 +97,10 @@ func (*joinedSvc) Build(name string, _ sinks.Options) (sinks.Resource, error) {
 }
 
 type joinedExec struct{}
+
+func (*joinedExec) Outputs() []sinks.Output {
+	return []sinks.Output{{Name: "stdout", Type: sinks.TypeString}}
+}
 
 func (*joinedExec) Build(name string, _ sinks.Options) (sinks.Resource, error) {
 	var c joinedConfig
