@@ -115,7 +115,7 @@ func (a *agent) keepNothing(err error) {
 func (a *agent) keepTemporarily() (*kept, error) {
 	dir, err := os.MkdirTemp("", "mgmt-")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("making a temporary prefix: %w", err)
 	}
 	a.temporary.Store(&dir)
 	k, err := a.keepBelow(dir)
