@@ -60,6 +60,9 @@ func (f *file) Needs() []sinks.Need {
 	default:
 		needs = sinks.AddInput(needs, f.source, "its source")
 	}
+	if f.maker != nil {
+		needs = sinks.AddInput(needs, f.maker.path, "its template")
+	}
 	for _, path := range f.fragments {
 		needs = sinks.AddInputTree(needs, path, "one of its fragments")
 	}

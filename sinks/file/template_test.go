@@ -181,3 +181,10 @@ func BenchmarkTemplateBuild(b *testing.B) {
 		}
 	}
 }
+
+func TestTemplateFileComesFirst(t *testing.T) {
+	got := sinktest.Edges(t, &file.Config{TemplateFile: "/etc/motd.tmpl"}, "/etc/motd")
+	if !slices.Contains(got, "needs file /etc/motd.tmpl, its template") {
+		t.Errorf("got %q", got)
+	}
+}
