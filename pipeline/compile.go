@@ -22,6 +22,7 @@ func (g *Graph) Compile(opts sinks.Options) error {
 	for _, v := range slices.Concat(g.Vertices, g.Exports) {
 		v.broken, v.partly = false, false
 	}
+	g.options = opts
 	return g.compile(opts).err()
 }
 
@@ -109,6 +110,9 @@ func (c *compiler) build(v *Vertex, opts sinks.Options) {
 		v.Resource, err = v.standIn(opts)
 	} else if err == nil {
 		v.Resource, err = v.Config.Build(v.Name, opts)
+	}
+	if err == nil {
+		c.reverse(v)
 	}
 	if err != nil {
 		v.broken = true

@@ -43,7 +43,10 @@ func keep(t *testing.T, want map[string]*string) *keeper {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		run := pipeline.Run(streams.Of(pipeline.Update{Graph: g}), pipeline.Options{Sources: all.New(nil), ConvergedTimeout: 20 * time.Millisecond})
+		run := pipeline.Run(streams.Of(pipeline.Update{Graph: g}), pipeline.Options{
+			Sources: all.New(nil), ConvergedTimeout: 20 * time.Millisecond,
+			Fights: pipeline.Fights{Repairs: -1}, // this test is one
+		})
 		done <- run.Subscribe(ctx, func(r pipeline.Result) bool {
 			switch {
 			case r.Kind == pipeline.Converged:

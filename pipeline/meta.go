@@ -145,21 +145,3 @@ func parseSema(s string) (id string, count int, err error) {
 	}
 	return id, count, nil
 }
-
-// inactive lists the meta-parameters that are set but have no effect yet.
-func (m *Meta) inactive() []string {
-	var names []string
-	for _, p := range []struct {
-		name string
-		set  bool
-	}{
-		{"limit", !math.IsInf(m.Limit, 1)}, {"sema", len(m.Sema) > 0},
-		{"rewatch", m.Rewatch}, {"realize", m.Realize}, {"autoedge", !m.AutoEdge}, {"autogroup", !m.AutoGroup},
-		{"export", len(m.Export) > 0}, {"reverse", m.Reverse},
-	} {
-		if p.set {
-			names = append(names, p.name)
-		}
-	}
-	return names
-}

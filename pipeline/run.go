@@ -7,9 +7,11 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mgmtproject/mgmt/operators"
+	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/streams"
 )
@@ -54,6 +56,17 @@ type Options struct {
 
 	// Trace adds results of the kinds Woken and Started.
 	Trace bool
+
+	// State keeps notifications that nobody has acted on yet, and how to undo what resources
+	// with meta.reverse have done, beyond the end of the process. With nil the run itself
+	// remembers them. It belongs to this run alone.
+	State State
+
+	// Kinds are those that may stand in State.
+	Kinds *sinks.Registry
+
+	// Fights says when a resource counts as being fought over.
+	Fights Fights
 }
 
 // Run brings this host to the state that the newest graph describes, keeps it there,
@@ -69,16 +82,20 @@ func Run(graphs streams.Observable[Update], opts Options) streams.Observable[Res
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	return streams.New(func(ctx context.Context, emit func(Result) bool) error {
+		ledger, err := openLedger(opts.State)
+		if err != nil {
+			return err
+		}
 		ctx, cancel := context.WithCancel(ctx)
-		e := newEngine(opts)
-		markers := make(chan uint64, 1)
+		e := newEngine(opts, ledger)
 		var flushes sync.WaitGroup
+		defer e.close()
 		defer flushes.Wait()
 		defer cancel()
 
 		inputs := []streams.Observable[message]{
 			streams.Map(graphs, func(u Update) message { return message{update: &u} }),
-			streams.Map(streams.FromChan(markers), func(m uint64) message { return message{marker: m} }),
+			e.mail.messages(),
 		}
 		for _, s := range opts.Sources {
 			inputs = append(inputs, streams.Map(s.Events(), func(ev sources.Event) message { return message{event: ev} }))
@@ -105,23 +122,23 @@ func Run(graphs streams.Observable[Update], opts Options) streams.Observable[Res
 			Barrier: func(marker uint64) {
 				flushes.Go(func() {
 					e.flush(ctx)
-					streams.Send(ctx, markers, marker)
+					e.mail.post(message{marker: marker})
 				})
 			},
 		})
-		return converging.Subscribe(ctx, func(r operators.Result) bool {
-			result, ok := e.result(r)
-			return !ok || emit(result)
-		})
+		return converging.Subscribe(ctx, func(r operators.Result) bool { return e.results(r, emit) })
 	})
 }
 
 // message is what the engine's inputs are merged as: one of its fields is set.
 type message struct {
-	event  sources.Event
-	update *Update
-	marker uint64
-	resync bool
+	event   sources.Event
+	update  *Update
+	marker  uint64
+	resync  bool
+	steady  *unit // something that was fought over is not any more
+	ready   bool  // an update that is held back may be let in, in any case if overdue
+	overdue bool
 }
 
 // resync emits at intervals around d, jittered by a tenth so that hosts that were
@@ -149,20 +166,33 @@ type engine struct {
 	opts    Options
 	sources map[string]sources.Source
 
-	graph    *Graph
-	units    []*unit // by vertex
-	watching map[*unit][]sources.Watch
-	watched  map[sources.Watch]*watched
-	wake     []int32 // reused
-	event    sources.Event
-	swapped  Swap // the counts of the last swap, until its result is out
+	graph   *Graph
+	units   []*unit // by vertex
+	wake    []int32 // reused
+	event   sources.Event
+	swapped Swap // the counts of the last swap, until its result is out
+
+	ledger  *ledger
+	mail    *mailbox
+	fights  Fights
+	held    *Graph                // an update that waits, by meta.realize
+	holding atomic.Bool           // there is one
+	inForce atomic.Pointer[Graph] // graph, for others than route
+	values  sync.RWMutex          // guards each inbox
+	closing sync.WaitGroup        // Closers of resources that have left
+
+	timersMu sync.Mutex
+	timers   map[*time.Timer]struct{} // nil when the run is over
+	firing   sync.WaitGroup
 
 	mu    sync.RWMutex
 	refs  []refInfo // by the Ref of an Input
 	free  []int32
 	stale []int32 // free after the next swap, since results may still name them
 
-	watchMu  sync.Mutex // serialises Add and Remove
+	watchMu  sync.Mutex // guards all below, and serialises Add and Remove
+	watching map[*unit][]sources.Watch
+	watched  map[sources.Watch]*watched
 	troubles map[*unit][]trouble
 }
 
@@ -178,7 +208,7 @@ const (
 	resyncRef               // a resync
 )
 
-func newEngine(opts Options) *engine {
+func newEngine(opts Options, l *ledger) *engine {
 	e := &engine{
 		opts:     opts,
 		sources:  make(map[string]sources.Source, len(opts.Sources)),
@@ -186,6 +216,10 @@ func newEngine(opts Options) *engine {
 		watched:  map[sources.Watch]*watched{},
 		troubles: map[*unit][]trouble{},
 		refs:     make([]refInfo, resyncRef+1),
+		ledger:   l,
+		mail:     newMailbox(),
+		fights:   opts.Fights.withDefaults(),
+		timers:   map[*time.Timer]struct{}{},
 	}
 	for _, s := range opts.Sources {
 		e.sources[s.Name()] = s
@@ -215,6 +249,10 @@ func (e *engine) route(m message) (operators.Input, error) {
 		return operators.Input{Marker: m.marker}, nil
 	case m.resync:
 		return e.resync(), nil
+	case m.steady != nil:
+		return operators.Input{Note: Result{Kind: Steady, Vertex: m.steady.vertex}}, nil
+	case m.ready:
+		return e.letIn(m.overdue)
 	}
 	return e.routeEvent(m.event), nil
 }
@@ -224,14 +262,135 @@ func (e *engine) update(u Update) (operators.Input, error) {
 	case u.Err != nil && e.graph == nil:
 		return operators.Input{}, u.Err
 	case u.Err != nil:
-		return operators.Input{Note: u.Err}, nil
+		return operators.Input{Note: Result{Kind: GraphRejected, Err: u.Err}}, nil
 	}
+	if v := e.unrealized(u.Graph); v != nil {
+		first := e.held == nil
+		e.held = u.Graph
+		e.holding.Store(true)
+		if first {
+			return operators.Input{Note: Result{Kind: SwapDelayed, Vertex: v}}, nil
+		}
+		return operators.Input{}, nil
+	}
+	e.held = nil
+	e.holding.Store(false)
 	return e.swap(u.Graph)
+}
+
+// unrealized returns a resource that has to run once before g may remove or change it.
+func (e *engine) unrealized(g *Graph) *Vertex {
+	var in map[identity]*Vertex
+	for _, u := range e.units {
+		if !u.vertex.Meta.Realize || u.realized.Load() || u.vertex.Meta.Hidden {
+			continue
+		}
+		if in == nil {
+			in = make(map[identity]*Vertex, len(g.Vertices))
+			for _, v := range g.Vertices {
+				in[identity{v.Kind, v.Name}] = v
+			}
+		}
+		if v := in[identity{u.vertex.Kind, u.vertex.Name}]; v == nil || !same(u.vertex, v) {
+			return u.vertex
+		}
+	}
+	return nil
+}
+
+// reconsider lets in an update that is held back, if nothing is in its way any more: or
+// in any case if all that could run has run, since then nothing would ever let it in.
+func (e *engine) reconsider(overdue bool) {
+	if e.holding.Load() {
+		e.mail.post(message{ready: true, overdue: overdue})
+	}
+}
+
+func (e *engine) letIn(overdue bool) (operators.Input, error) {
+	if e.held == nil || !overdue && e.unrealized(e.held) != nil {
+		return operators.Input{}, nil
+	}
+	g := e.held
+	e.held = nil
+	e.holding.Store(false)
+	return e.swap(g)
+}
+
+// graphOptions are what resources of the running graph are built with.
+func (e *engine) graphOptions() sinks.Options { return e.inForce.Load().options }
+
+// later calls f after d, unless the run is over or the function that it returns is
+// called before.
+func (e *engine) later(d time.Duration, f func()) (stop func()) {
+	e.timersMu.Lock()
+	defer e.timersMu.Unlock()
+	if e.timers == nil {
+		return func() {}
+	}
+	var t *time.Timer
+	e.firing.Add(1)
+	over := sync.OnceFunc(e.firing.Done)
+	forget := func() {
+		e.timersMu.Lock()
+		defer e.timersMu.Unlock()
+		delete(e.timers, t)
+	}
+	t = time.AfterFunc(d, func() {
+		defer over()
+		forget()
+		f()
+	})
+	e.timers[t] = struct{}{}
+	return func() {
+		if t.Stop() {
+			forget()
+			over()
+		}
+	}
+}
+
+// close ends what the run has left: timers, and what resources hold open.
+func (e *engine) close() {
+	e.timersMu.Lock()
+	for t := range e.timers {
+		if t.Stop() {
+			e.firing.Done()
+		}
+	}
+	e.timers = nil
+	e.timersMu.Unlock()
+	e.firing.Wait()
+	e.closeAll(e.units)
+	e.closing.Wait()
+}
+
+// closeAll closes the resources of units that hold something open, beside each other and
+// beside what else happens.
+func (e *engine) closeAll(units []*unit) {
+	for _, u := range units {
+		c, ok := u.resource().(sinks.Closer)
+		if !ok {
+			continue
+		}
+		e.closing.Go(func() {
+			s := u.extra()
+			s.applying.Lock()
+			defer s.applying.Unlock()
+			if s.closed != nil {
+				defer close(s.closed)
+			}
+			if err := c.Close(); err != nil {
+				e.opts.Log.Warn("not closed in order", "res", u.vertex.String(), "error", err)
+			}
+		})
+	}
 }
 
 func (e *engine) routeEvent(ev sources.Event) operators.Input {
 	e.event = ev
 	e.wake = e.wake[:0]
+	e.watchMu.Lock()
+	defer e.watchMu.Unlock()
 	if ev.Watch != nil {
 		w := e.watched[ev.Watch]
 		if w == nil {
@@ -267,6 +426,8 @@ func (e *engine) routeEvent(ev sources.Event) operators.Input {
 func (e *engine) resync() operators.Input {
 	e.event = sources.Event{Source: "resync", What: "due"}
 	e.wake = e.wake[:0]
+	e.watchMu.Lock()
+	defer e.watchMu.Unlock()
 	for u := range e.watching {
 		if u.vertex.Meta.Poll == 0 && !u.acts() {
 			e.wake = append(e.wake, u.index)
@@ -299,10 +460,32 @@ func (e *engine) cause(c operators.Cause) Cause {
 	return out
 }
 
+// results emits what a result of Sequence tells.
+func (e *engine) results(r operators.Result, emit func(Result) bool) bool {
+	if r.Kind == operators.Idle {
+		e.reconsider(true)
+	}
+	out, ok := e.result(r)
+	if !ok {
+		return true
+	}
+	d, ok := r.Outcome.Detail.(*detail)
+	if ok && d.waiting != nil && !out.Left {
+		out.Kind, out.By, out.Output, out.Err = Waiting, d.waiting.By, d.waiting.Output, nil
+	}
+	if !emit(out) {
+		return false
+	}
+	if !ok || d.fight == nil || out.Left {
+		return true
+	}
+	return emit(Result{Kind: Flapping, Time: time.Now(), Vertex: out.Vertex, Cause: out.Cause, Count: d.fight.count, RetryAfter: d.fight.rest})
+}
+
 // result turns a result of Sequence into one of Run. It reports false for what is of no
 // interest outside.
 func (e *engine) result(r operators.Result) (Result, bool) {
-	out := Result{Time: r.Began, Refresh: r.Refresh, Took: r.Took, Left: r.Left}
+	out := Result{Time: r.Began, Refresh: r.Refresh, Took: r.Took, Left: r.Left, Batch: r.Batch}
 	if u, ok := r.Sink.(*unit); ok {
 		if out.Vertex = u.vertex; out.Vertex.Meta.Hidden {
 			return Result{}, false
@@ -312,7 +495,7 @@ func (e *engine) result(r operators.Result) (Result, bool) {
 	case operators.Swapped:
 		out.Kind, out.Graph, out.Swap = GraphSwapped, e.graph, e.swapped
 	case operators.Noted:
-		out.Kind, out.Err = GraphRejected, r.Note.(error)
+		out = r.Note.(Result)
 	case operators.Woken:
 		out.Kind, out.Cause, out.Event = Woken, e.cause(r.Cause), e.event
 	case operators.Started:

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,6 +42,27 @@ type stepConfig struct {
 
 	// Acts makes it an Actor.
 	Acts bool `param:"acts"`
+
+	// Values are what its runs send as out, the last one for ever; "-" sends nothing.
+	Values []string `param:"values"`
+
+	// Hidden makes what it sends secret.
+	Hidden bool `param:"hidden"`
+
+	// In is shown in its changes, as in.
+	In string `param:"in"`
+
+	// Group is with whom it groups.
+	Group string `param:"group"`
+
+	// Undoes is what it does when it is reversed: how its run ends.
+	Undoes string `param:"undoes"`
+
+	// Holds makes it a Closer, which takes a second to close.
+	Holds bool `param:"holds"`
+
+	// Rewatches asks for its watches to begin anew, each time it is notified.
+	Rewatches bool `param:"rewatches"`
 }
 
 type stepResource struct {
@@ -50,10 +70,51 @@ type stepResource struct {
 	runs int
 }
 
+// groupResource is a step that groups, holder one that is closed.
+type (
+	groupResource struct{ *stepResource }
+	holder        struct{ *stepResource }
+)
+
 var stepSpec = sinks.Spec{Kind: "step", New: func() sinks.Config { return &stepConfig{} }}
 
 func (c *stepConfig) Build(string, sinks.Options) (sinks.Resource, error) {
-	return &stepResource{stepConfig: *c}, nil
+	r := &stepResource{stepConfig: *c}
+	switch {
+	case c.In == "bad":
+		return nil, &sinks.ParamError{Param: "in", Err: errors.New("is bad")}
+	case c.Group != "":
+		return groupResource{r}, nil
+	case c.Holds:
+		return holder{r}, nil
+	}
+	return r, nil
+}
+
+func (c *stepConfig) Outputs() []sinks.Output {
+	return []sinks.Output{{Name: "out", Type: sinks.TypeString, Secret: c.Hidden, Doc: "What it says."}}
+}
+
+func (c *stepConfig) Reverse(was map[string]string) (sinks.Config, error) {
+	if was == nil || was["state"] == "" {
+		return nil, nil
+	}
+	return &stepConfig{Outcomes: []string{c.Undoes}}, nil
+}
+
+func (g groupResource) Group() string { return g.stepConfig.Group }
+
+func (g groupResource) CheckApplyGroup(ctx context.Context, apply bool, members []sinks.Resource) []sinks.GroupResult {
+	results := make([]sinks.GroupResult, len(members))
+	for i, m := range members {
+		results[i].Outcome, results[i].Err = m.CheckApply(ctx, apply)
+	}
+	return results
+}
+
+func (h holder) Close() error {
+	time.Sleep(time.Second)
+	return nil
 }
 
 func (s *stepResource) Waits() bool { return s.stepConfig.Waits }
@@ -74,7 +135,7 @@ func (s *stepResource) Refresh(ctx context.Context, apply bool) (sinks.Outcome, 
 	return s.run(ctx, apply, "refresh")
 }
 
-func (s *stepResource) run(ctx context.Context, _ bool, field string) (o sinks.Outcome, err error) {
+func (s *stepResource) run(ctx context.Context, apply bool, field string) (o sinks.Outcome, err error) {
 	select {
 	case <-time.After(s.Takes):
 	case <-ctx.Done():
@@ -84,12 +145,24 @@ func (s *stepResource) run(ctx context.Context, _ bool, field string) (o sinks.O
 	if n := len(s.Outcomes); n > 0 {
 		word = s.Outcomes[min(s.runs, n-1)]
 	}
-	s.runs++
+	if n := len(s.Values); n > 0 && s.Values[min(s.runs, n-1)] != "-" {
+		o.Values = map[string]any{"out": s.Values[min(s.runs, n-1)]}
+	}
 	if o.Changed = strings.Contains(word, "change"); o.Changed {
 		o.Changes = []sinks.Change{{Field: field, From: "old", To: "new"}}
+		if s.In != "" {
+			o.Changes = append(o.Changes, sinks.Change{Field: "in", To: s.In})
+		}
 	}
+	o.Rewatch = s.Rewatches && field == "refresh"
 	if strings.Contains(word, "fail") {
 		err = errors.New("it does not work")
+	}
+	if strings.Contains(word, "leak") {
+		err = fmt.Errorf("it does not work with %s", s.In)
+	}
+	if apply || err != nil || !o.Changed { // otherwise the engine applies next
+		s.runs++
 	}
 	return o, err
 }
@@ -107,6 +180,10 @@ type belfry struct {
 	mu     sync.Mutex
 	counts map[string]int
 	broken map[string]bool
+}
+
+func newBelfry() *belfry {
+	return &belfry{rings: make(chan sources.Event), counts: map[string]int{}, broken: map[string]bool{}}
 }
 
 func (*belfry) Name() string                                { return "bells" }
@@ -143,10 +220,12 @@ func traceRegistry(t testing.TB) *sinks.Registry {
 //	ring NAME   an event of that bell; "ring" alone: all bells may have rung
 //	break NAME  the watch of the bell fails, and can't be begun again
 //	mend NAME   it can be begun again
+//	restart     the process is killed, and started again with the newest graph
 //	wait TIME
 //
 // The comment of the archive says what is shown, and may set options: "noop",
-// "parallel" (by default one thing runs at a time), "converged TIME".
+// "parallel" (by default one thing runs at a time), "converged TIME", "state" (what has to
+// survive a restart does).
 func TestTraces(t *testing.T) {
 	files, err := filepath.Glob("testdata/traces/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -174,9 +253,9 @@ func runTrace(t *testing.T, file string, ar *txtar.Archive) {
 		t.Fatal(fs.ErrNotExist, name)
 		return nil
 	}
-	bells := &belfry{rings: make(chan sources.Event), counts: map[string]int{}, broken: map[string]bool{}}
+	var bells *belfry
 	updates := make(chan pipeline.Update)
-	opts := pipeline.Options{Sources: []sources.Source{bells, timer.New()}, Trace: true, MaxParallel: 1, ConvergedTimeout: time.Hour}
+	opts := pipeline.Options{Kinds: reg, Trace: true, MaxParallel: 1, ConvergedTimeout: time.Hour}
 	for line := range strings.Lines(string(ar.Comment)) {
 		switch f := append(strings.Fields(line), "", ""); f[0] {
 		case "option":
@@ -187,31 +266,54 @@ func runTrace(t *testing.T, file string, ar *txtar.Archive) {
 				opts.MaxParallel = 0
 			case "converged":
 				opts.ConvergedTimeout, _ = time.ParseDuration(f[2])
+			case "state":
+				opts.State = &memory{}
+			case "fights":
+				opts.Fights.Repairs = 3
 			}
 		}
 	}
 	began := time.Now()
 	var mu sync.Mutex
 	var got []string
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- pipeline.Run(streams.FromChan(updates), opts).Subscribe(ctx, func(r pipeline.Result) bool {
-			mu.Lock()
-			defer mu.Unlock()
-			got = append(got, fmt.Sprintf("%-6v %s", time.Since(began).Round(time.Millisecond), traceLine(r)))
-			return true
-		})
-	}()
+	var cancel context.CancelFunc
+	var done chan struct{}
+	start := func() {
+		var ctx context.Context
+		ctx, cancel = context.WithCancel(t.Context())
+		bells = newBelfry()
+		opts.Sources = []sources.Source{bells, timer.New()}
+		done = make(chan struct{})
+		go func(bells *belfry) {
+			defer close(done)
+			_ = pipeline.Run(streams.FromChan(updates), opts).Subscribe(ctx, func(r pipeline.Result) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, fmt.Sprintf("%-6v %s", time.Since(began).Round(time.Millisecond), traceLine(r)))
+				return true
+			})
+		}(bells)
+	}
+	start()
+	var newest string
+	load := func() {
+		g, err := pipeline.Load(newest, part(newest), reg)
+		if err == nil {
+			err = g.Compile(sinks.Options{})
+		}
+		updates <- pipeline.Update{Graph: g, Err: err}
+	}
 	for line := range strings.Lines(string(part("script"))) {
 		f := append(strings.Fields(line), "")
 		switch f[0] {
 		case "load":
-			g, err := pipeline.Load(f[1], part(f[1]), reg)
-			if err == nil {
-				err = g.Compile(sinks.Options{})
-			}
-			updates <- pipeline.Update{Graph: g, Err: err}
+			newest = f[1]
+			load()
+		case "restart":
+			cancel()
+			<-done
+			start()
+			load()
 		case "ring":
 			ev := sources.Event{Source: "bells", What: "ding"}
 			if f[1] != "" {
@@ -282,8 +384,15 @@ func traceLine(r pipeline.Result) string {
 		add("by %s", r.Event)
 	case pipeline.Started:
 		add("(%s)", r.Cause)
+		if r.Refresh {
+			add("refresh")
+		}
 	case pipeline.Blocked:
 		add("by %s", r.By)
+	case pipeline.Waiting:
+		add("for %s of %s", r.Output, r.By)
+	case pipeline.Flapping:
+		add("after %d repairs, rests for %v (%s)", r.Count, r.RetryAfter, r.Cause)
 	case pipeline.Finished:
 		if r.Took > 0 {
 			add("after %v", r.Took)
@@ -295,6 +404,9 @@ func traceLine(r pipeline.Result) string {
 		}
 		for _, c := range r.Outcome.Changes {
 			add("%s", c)
+		}
+		if r.Batch > 0 {
+			add("with %d", r.Batch)
 		}
 		if r.Left {
 			add("left")
@@ -370,29 +482,29 @@ func TestResyncLeavesAloneWhatActs(t *testing.T) {
 	})
 }
 
-func TestMetaParametersWithoutEffectAreToldOnce(t *testing.T) {
-	g, err := pipeline.Load("g.yaml", []byte("graph: g\nresources:\n  step:\n  - {name: a, meta: {limit: 5, reverse: true}}\n  - {name: b, meta: {limit: 2, retry: 1}}\n"), traceRegistry(t))
-	if err == nil {
-		err = g.Compile(sinks.Options{})
+// memory is a State for tests in virtual time.
+type memory struct {
+	mu    sync.Mutex
+	saved pipeline.Saved
+}
+
+func (m *memory) Load() (pipeline.Saved, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return pipeline.Saved{Refreshes: slices.Clone(m.saved.Refreshes), Reversals: slices.Clone(m.saved.Reversals)}, nil
+}
+
+func (m *memory) Save(c pipeline.StateChanges) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range slices.Concat(c.AddRefreshes, c.DropRefreshes) {
+		m.saved.Refreshes = slices.DeleteFunc(m.saved.Refreshes, func(s string) bool { return s == r })
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var log strings.Builder
-	opts := pipeline.Options{ConvergedExit: true, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		},
-	}))}
-	if err := pipeline.Run(streams.Of(pipeline.Update{Graph: g}), opts).Subscribe(t.Context(), func(pipeline.Result) bool { return true }); err != nil {
-		t.Fatal(err)
-	}
-	want := "level=WARN msg=\"meta-parameter has no effect yet\" name=limit resources=2 first=step[a]\n" +
-		"level=WARN msg=\"meta-parameter has no effect yet\" name=reverse resources=1 first=step[a]\n"
-	if log.String() != want {
-		t.Errorf("got\n%swant\n%s", log.String(), want)
-	}
+	m.saved.Refreshes = append(m.saved.Refreshes, c.AddRefreshes...)
+	m.saved.Reversals = slices.DeleteFunc(m.saved.Reversals, func(r pipeline.Reversal) bool {
+		return slices.Contains(c.DropReversals, r.Ref()) ||
+			slices.ContainsFunc(c.PutReversals, func(p pipeline.Reversal) bool { return p.Ref() == r.Ref() })
+	})
+	m.saved.Reversals = append(m.saved.Reversals, c.PutReversals...)
+	return nil
 }

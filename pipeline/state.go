@@ -26,7 +26,8 @@ type Reversal struct {
 	// Kind and Name are those of the resource.
 	Kind, Name string
 
-	// Params are the parameters of its Config that are not the default, as a YAML mapping.
+	// Params are the parameters of the Config that undoes it, those that are not the
+	// default, as a YAML mapping.
 	Params string
 
 	// Was is what the resource found before its first change, by field.

@@ -18,13 +18,13 @@ type identity struct{ kind, name string }
 // watch what is gone, and returns the input that puts it in force. Resources whose
 // desired state is the same keep their unit with all its state.
 func (e *engine) swap(g *Graph) (operators.Input, error) {
-	var old map[identity]*unit
-	if len(e.units) > 0 {
-		old = make(map[identity]*unit, len(e.units))
-		for _, u := range e.units {
-			old[identity{u.vertex.Kind, u.vertex.Name}] = u
-		}
+	old := make(map[identity]*unit, len(e.units))
+	for _, u := range e.units {
+		old[identity{u.vertex.Kind, u.vertex.Name}] = u
 	}
+	e.inForce.Store(g)
+	e.ledger.retire(leaving(old, g))
+	g = e.withUndoing(g)
 	n := len(g.Vertices)
 	units, list := make([]*unit, n), make([]operators.Sink, n)
 	carry := make([]operators.Carry, n)
@@ -35,21 +35,18 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 		carry[i] = operators.Carry{Old: -1}
 		switch {
 		case was == nil:
-			counts.Added++
-			units[i] = newUnit(e, v, int32(i))
+			counts.add(v, &counts.Added)
+			units[i] = newUnit(e, v, int32(i), nil)
 			fresh = append(fresh, units[i])
 		case same(was.vertex, v):
-			counts.Kept++
+			counts.add(v, &counts.Kept)
 			carry[i] = operators.Carry{Old: was.index, Same: true}
 			units[i] = was
 			delete(old, identity{v.Kind, v.Name})
 		default:
-			counts.Changed++
+			counts.add(v, &counts.Changed)
 			carry[i] = operators.Carry{Old: was.index}
-			units[i] = newUnit(e, v, int32(i))
-			if !v.Meta.Reset {
-				units[i].retries = max(0, units[i].retries-was.used())
-			}
+			units[i] = newUnit(e, v, int32(i), was)
 			fresh = append(fresh, units[i])
 		}
 		list[i] = units[i]
@@ -62,16 +59,146 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 	if err != nil {
 		return operators.Input{}, fmt.Errorf("graph %s was not compiled: %w", g.Name, err)
 	}
-	counts.Removed = len(old) - counts.Changed
-
-	e.warnOfInactive(fresh)
+	e.wire(g, units)
 	e.startWatching(fresh)
-	e.stopWatching(old) // those that were kept have been deleted from it
+	left := slices.Collect(maps.Values(old)) // those that were kept have been deleted from it
+	e.stopWatching(left)
+	e.closeAll(left)
 	for i, u := range units {
 		u.index = int32(i)
 	}
+	counts.Removed = e.forget(left, g)
 	e.graph, e.units, e.swapped = e.running(g, units), units, counts
-	return operators.Input{Graph: graph, Carry: carry, Wake: e.introduce(carry)}, nil
+	e.inForce.Store(e.graph)
+	e.carryRefreshes(carry)
+	return operators.Input{Graph: graph, Carry: carry, Wake: e.wakeKept(carry)}, nil
+}
+
+// add counts a vertex that the graph asks for.
+func (*Swap) add(v *Vertex, count *int) {
+	if !v.Undo {
+		*count++
+	}
+}
+
+// leaving lists the units that are not in g as they are.
+func leaving(old map[identity]*unit, g *Graph) []*unit {
+	if len(old) == 0 {
+		return nil
+	}
+	stay := make(map[*unit]bool, len(old))
+	for _, v := range g.Vertices {
+		if u := old[identity{v.Kind, v.Name}]; u != nil && same(u.vertex, v) {
+			stay[u] = true
+		}
+	}
+	var list []*unit
+	for _, u := range old {
+		if !stay[u] && !u.vertex.Undo {
+			list = append(list, u)
+		}
+	}
+	return list
+}
+
+// withUndoing is g with vertices that undo what has left it.
+func (e *engine) withUndoing(g *Graph) *Graph {
+	vertices, edges := e.undoing(g)
+	if len(vertices) == 0 {
+		return g
+	}
+	more := *g
+	more.Vertices = slices.Concat(g.Vertices, vertices)
+	more.Edges = slices.Concat(g.Edges, edges)
+	return &more
+}
+
+// wire tells units of their place in the graph, those that have to know.
+func (e *engine) wire(g *Graph, units []*unit) {
+	all := map[int32]*wiring{}
+	at := func(i int32) *wiring {
+		if all[i] == nil {
+			all[i] = &wiring{}
+		}
+		return all[i]
+	}
+	if e.ledger.durable() {
+		for _, edge := range g.Edges {
+			if edge.Notify && !g.Vertices[edge.To].Meta.Hidden {
+				w := at(edge.From)
+				w.notifies = append(w.notifies, g.Vertices[edge.To].String())
+			}
+		}
+	}
+	known := map[[2]int32]bool{}
+	for _, l := range g.Links {
+		to, from := at(l.To), at(l.From)
+		to.inputs = append(to.inputs, input{l, units[l.From]})
+		if pair := [2]int32{l.From, l.To}; !known[pair] {
+			known[pair] = true
+			from.receivers = append(from.receivers, units[l.To])
+		}
+		if from.outputs == nil {
+			from.outputs = map[string]bool{}
+		}
+		from.outputs[l.Output] = true
+		units[l.To].extra()
+	}
+	above := reversedAbove(g)
+	for i, v := range g.Vertices {
+		if v.Meta.Reverse && !v.Meta.Hidden {
+			w := at(int32(i))
+			w.reverse, w.above = true, above[int32(i)]
+		}
+	}
+	for i, u := range units {
+		if w := all[int32(i)]; w != nil || u.wiring.Load() != nil {
+			u.wiring.Store(w)
+		}
+	}
+}
+
+// forget drops the notifications of resources that have left, and returns how many have.
+func (e *engine) forget(left []*unit, g *Graph) (removed int) {
+	if len(left) == 0 {
+		return 0
+	}
+	in := make(map[identity]bool, len(g.Vertices))
+	for _, v := range g.Vertices {
+		in[identity{v.Kind, v.Name}] = !v.Undo
+	}
+	var names []string
+	for _, u := range left {
+		if !in[identity{u.vertex.Kind, u.vertex.Name}] && !u.vertex.Undo {
+			names = append(names, u.vertex.String())
+		}
+	}
+	if err := e.ledger.forget(names, false); err != nil {
+		e.opts.Log.Error("they may be refreshed if they come back", "resources", len(names), "error", err)
+	}
+	return len(names)
+}
+
+// carryRefreshes lets resources know that they were notified: before the process began,
+// or by a resource that has left in the middle of its change.
+func (e *engine) carryRefreshes(carry []operators.Carry) {
+	if !e.ledger.any() {
+		return
+	}
+	for i, u := range e.units {
+		carry[i].Refresh = e.ledger.pending(u.vertex.String())
+	}
+}
+
+// wakeKept lists those that a swap keeps and that have to run all the same.
+func (e *engine) wakeKept(carry []operators.Carry) []int32 {
+	wake := e.introduce(carry)
+	for i, u := range e.units {
+		if carry[i].Same && u.vertex.Meta.Rewatch && u.ailing.Load() && !slices.Contains(wake, u.index) {
+			wake = append(wake, u.index)
+		}
+	}
+	return wake
 }
 
 // introduce tells the resources that a swap keeps what is managed now, as Compile has
@@ -83,7 +210,7 @@ func (e *engine) introduce(carry []operators.Carry) []int32 {
 		if !carry[i].Same {
 			continue
 		}
-		if aware, ok := u.vertex.Resource.(sinks.SiblingAware); ok {
+		if aware, ok := u.resource().(sinks.SiblingAware); ok {
 			if names == nil {
 				names = e.graph.Managed()
 			}
@@ -100,7 +227,7 @@ func same(a, b *Vertex) bool {
 	if a.Meta != b.Meta && !reflect.DeepEqual(a.Meta, b.Meta) {
 		return false
 	}
-	return params.Equal(a.Config, b.Config)
+	return a.tainted == b.tainted && slices.Equal(a.sends, b.sends) && slices.Equal(a.receives, b.receives) && params.Equal(a.Config, b.Config)
 }
 
 // running returns g with the vertices that are in force: those of units that were kept
@@ -112,24 +239,4 @@ func (e *engine) running(g *Graph, units []*unit) *Graph {
 		r.Vertices[i] = u.vertex
 	}
 	return &r
-}
-
-// warnOfInactive tells which meta-parameters of new resources have no effect yet, a line
-// for each, since a graph that relies on them would surprise.
-func (e *engine) warnOfInactive(units []*unit) {
-	counts := map[string]int{}
-	first := map[string]*Vertex{}
-	for _, u := range units {
-		if u.vertex.Meta == &defaultMeta {
-			continue
-		}
-		for _, name := range u.vertex.Meta.inactive() {
-			if counts[name]++; counts[name] == 1 {
-				first[name] = u.vertex
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		e.opts.Log.Warn("meta-parameter has no effect yet", "name", name, "resources", counts[name], "first", first[name].String())
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sources"
 )
 
@@ -29,30 +30,37 @@ func (e *engine) startWatching(units []*unit) {
 	e.free = append(e.free, e.stale...)
 	e.stale = e.stale[:0]
 	e.mu.Unlock()
+	e.watchMu.Lock()
+	defer e.watchMu.Unlock()
 	for _, u := range units {
-		ws := u.watches()
-		if len(ws) == 0 {
-			continue
-		}
-		e.watching[u] = ws
-		for _, w := range ws {
-			if err := e.add(w); err != nil {
-				e.noteTrouble(u, trouble{watch: w, err: err})
+		if ws := u.watches(u.resource()); len(ws) > 0 {
+			e.watching[u] = ws
+			for _, w := range ws {
+				e.watch(u, w)
 			}
-			entry := e.watched[w]
-			if entry == nil {
-				entry = &watched{ref: e.newRef(w)}
-				e.watched[w] = entry
-			}
-			entry.units = append(entry.units, u)
 		}
 	}
 }
 
+// watch begins one watch for u. The caller holds watchMu.
+func (e *engine) watch(u *unit, w sources.Watch) {
+	if err := e.add(w); err != nil {
+		e.noteTrouble(u, trouble{watch: w, err: err})
+	}
+	entry := e.watched[w]
+	if entry == nil {
+		entry = &watched{ref: e.newRef(w)}
+		e.watched[w] = entry
+	}
+	entry.units = append(entry.units, u)
+}
+
 // stopWatching ends what startWatching began for the units that have left.
-func (e *engine) stopWatching(left map[identity]*unit) {
+func (e *engine) stopWatching(left []*unit) {
 	affected := map[sources.Watch]bool{}
 	gone := make(map[*unit]bool, len(left))
+	e.watchMu.Lock()
+	defer e.watchMu.Unlock()
 	for _, u := range left {
 		gone[u] = true
 		ws := e.watching[u]
@@ -63,14 +71,80 @@ func (e *engine) stopWatching(left map[identity]*unit) {
 		e.release(u, ws)
 	}
 	for w := range affected {
-		entry := e.watched[w]
-		entry.units = slices.DeleteFunc(entry.units, func(u *unit) bool { return gone[u] })
-		if len(entry.units) == 0 {
-			delete(e.watched, w)
-			e.mu.Lock()
-			e.stale = append(e.stale, entry.ref)
-			e.mu.Unlock()
+		e.unlist(w, func(u *unit) bool { return gone[u] })
+	}
+}
+
+// unlist takes units off the list of w. The caller holds watchMu.
+func (e *engine) unlist(w sources.Watch, gone func(*unit) bool) {
+	entry := e.watched[w]
+	entry.units = slices.DeleteFunc(entry.units, gone)
+	if len(entry.units) == 0 {
+		delete(e.watched, w)
+		e.mu.Lock()
+		e.stale = append(e.stale, entry.ref)
+		e.mu.Unlock()
+	}
+}
+
+// redeclare asks the resource of u what it watches now, and begins and ends watches as
+// that asks for: all of them with anew. Events that come meanwhile wake u again.
+func (e *engine) redeclare(u *unit, r sinks.Resource, anew bool) {
+	e.watchMu.Lock()
+	defer e.watchMu.Unlock()
+	if u.gone.Load() {
+		return
+	}
+	before := e.watching[u]
+	if anew {
+		e.drop(u, before)
+		before = nil
+	}
+	now := u.watches(r)
+	var fresh, old []sources.Watch
+	for _, w := range now {
+		if !slices.Contains(before, w) {
+			fresh = append(fresh, w)
 		}
+	}
+	for _, w := range before {
+		if !slices.Contains(now, w) {
+			old = append(old, w)
+		}
+	}
+	for _, w := range fresh {
+		e.watch(u, w)
+	}
+	e.drop(u, old)
+	if len(now) == 0 {
+		delete(e.watching, u)
+	} else {
+		e.watching[u] = now
+	}
+}
+
+// drop ends watches of u. The caller holds watchMu.
+func (e *engine) drop(u *unit, ws []sources.Watch) {
+	if len(ws) == 0 {
+		return
+	}
+	ts := e.troubles[u]
+	for _, w := range ws {
+		if i := slices.IndexFunc(ts, func(t trouble) bool { return t.watch == w }); i >= 0 {
+			if s := e.sources[w.Source()]; s != nil && ts[i].counted {
+				s.Remove(w)
+			}
+			ts = slices.Delete(ts, i, i+1)
+		} else if s := e.sources[w.Source()]; s != nil {
+			s.Remove(w)
+		}
+		e.unlist(w, func(other *unit) bool { return other == u })
+	}
+	if len(ts) == 0 {
+		delete(e.troubles, u)
+		u.ailing.Store(false)
+	} else {
+		e.troubles[u] = ts
 	}
 }
 
@@ -96,17 +170,15 @@ func (e *engine) add(w sources.Watch) error {
 	return s.Add(w)
 }
 
+// noteTrouble notes that a watch does not work. The caller holds watchMu.
 func (e *engine) noteTrouble(u *unit, t trouble) {
-	e.watchMu.Lock()
-	defer e.watchMu.Unlock()
 	e.troubles[u] = append(e.troubles[u], t)
 	u.ailing.Store(true)
 }
 
-// release takes back what was added for u, which is no longer in the graph.
+// release takes back what was added for u, which is no longer in the graph. The caller
+// holds watchMu.
 func (e *engine) release(u *unit, ws []sources.Watch) {
-	e.watchMu.Lock()
-	defer e.watchMu.Unlock()
 	ts := e.troubles[u]
 	delete(e.troubles, u)
 	u.ailing.Store(false)

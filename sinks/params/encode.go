@@ -1,0 +1,54 @@
+package params
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/mgmtproject/mgmt/sinks"
+)
+
+// Marshal returns the parameters of cfg that differ from those of defaults, a Config of
+// the same kind, as a graph file would have them: a YAML mapping.
+func Marshal(cfg, defaults sinks.Config) (string, error) {
+	v, d := reflect.ValueOf(cfg).Elem(), reflect.ValueOf(defaults).Elem()
+	values := map[string]any{}
+	for _, p := range tableOf(v.Type()).params {
+		f := v.FieldByIndex(p.index)
+		if reflect.DeepEqual(f.Interface(), d.FieldByIndex(p.index).Interface()) {
+			continue
+		}
+		if f.Kind() == reflect.Pointer {
+			f = f.Elem()
+		}
+		value := f.Interface()
+		if t, ok := value.(time.Duration); ok {
+			value = t.String()
+		}
+		values[p.name] = value
+	}
+	text, err := yaml.Marshal(values)
+	return string(text), err
+}
+
+// Unmarshal sets parameters of cfg from what Marshal has returned.
+func Unmarshal(cfg sinks.Config, text string) error {
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+		return fmt.Errorf("parameters that were saved: %w", err)
+	}
+	if len(doc.Content) == 0 {
+		return nil
+	}
+	var wrong []string
+	for _, p := range Decode(doc.Content[0], cfg) {
+		wrong = append(wrong, p.Error())
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("parameters that were saved: %s", strings.Join(wrong, "; "))
+	}
+	return nil
+}
