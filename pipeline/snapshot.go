@@ -215,6 +215,7 @@ func (s *Status) Snapshot(most int) Snapshot {
 		conditionFailed: &snap.Failed, conditionBlocked: &snap.Blocked, conditionWaiting: &snap.Waiting,
 	}
 	left := s.Resources - c[conditionRight] - c[conditionHidden]
+	holders := s.holders()
 	for i := range s.records {
 		if left == 0 {
 			break
@@ -224,13 +225,19 @@ func (s *Status) Snapshot(most int) Snapshot {
 			continue
 		}
 		left--
+		if s.heldBack(int32(i), holders) {
+			snap.Counts.Pending--
+			snap.Counts.Blocked++
+			snap.Counts.Trouble++
+			list = &snap.Blocked
+		}
 		if len(*list) < most {
-			*list = append(*list, s.resource(int32(i)))
+			*list = append(*list, s.resource(int32(i), holders))
 		}
 	}
 	for _, v := range s.byPlace() {
 		if i, ok := s.place(v); ok && len(snap.Flapping) < most {
-			snap.Flapping = append(snap.Flapping, s.resource(i))
+			snap.Flapping = append(snap.Flapping, s.resource(i, holders))
 		}
 	}
 	for v, err := range s.strays {
@@ -246,14 +253,57 @@ func (s *Status) Resource(v *Vertex) (ResourceStatus, bool) {
 	if !ok {
 		return ResourceStatus{}, false
 	}
-	return s.resource(i), true
+	return s.resource(i, s.holders()), true
 }
 
-func (s *Status) resource(i int32) ResourceStatus {
+// holders returns, for those that come after a resource that has failed, which one that
+// is. A run tells of what is blocked only when nothing else is left to be done; whoever
+// asks in between wants to know it, too.
+func (s *Status) holders() map[int32]int32 {
+	if s.counts[conditionFailed] == 0 || s.counts[conditionPending] == 0 {
+		return nil
+	}
+	by := map[int32]int32{}
+	var queue []int32
+	for i := range s.records {
+		if s.records[i].condition() == conditionFailed {
+			queue = append(queue, int32(i))
+		}
+	}
+	if s.out.start == nil {
+		s.out = newAdjacency(s.graph)
+	}
+	for at := 0; at < len(queue); at++ {
+		v := queue[at]
+		for _, e := range s.out.edges(v) {
+			to := s.graph.Edges[e].To
+			if _, seen := by[to]; seen || s.records[to].condition() == conditionFailed {
+				continue
+			}
+			by[to] = v
+			if first, ok := by[v]; ok {
+				by[to] = first
+			}
+			queue = append(queue, to)
+		}
+	}
+	return by
+}
+
+// heldBack says that a resource has to run, but can't, though nobody has told so yet.
+func (s *Status) heldBack(i int32, holders map[int32]int32) bool {
+	_, held := holders[i]
+	return held && s.records[i].condition() == conditionPending && !s.records[i].running
+}
+
+func (s *Status) resource(i int32, holders map[int32]int32) ResourceStatus {
 	rec, v := &s.records[i], s.graph.Vertices[i]
 	out := ResourceStatus{Resource: v.String(), State: rec.condition().String(), Repairs: int(rec.changes)}
-	if rec.running {
+	switch {
+	case rec.running:
 		out.State = "running"
+	case s.heldBack(i, holders):
+		out.State, out.By = conditionBlocked.String(), s.graph.Vertices[holders[i]].String()
 	}
 	if rec.began != 0 {
 		out.Last = &LastRun{

@@ -22,6 +22,7 @@ type Status struct {
 	Resources int  // in the graph
 
 	graph   *Graph
+	out     adjacency         // of graph; made when it is needed
 	since   time.Time         // when graph came into force
 	records []record          // by the place of the vertex in graph
 	moved   map[*Vertex]int32 // the places of those that were elsewhere in the graph that they came with
@@ -279,6 +280,7 @@ func (s *Status) swap(r *Result) {
 		}
 	}
 	s.graph, s.since, s.records, s.moved, s.flapping = r.Graph, r.Time, records, moved, flapping
+	s.out = adjacency{}
 }
 
 // Graph returns the graph that is in force; nil before the first one.

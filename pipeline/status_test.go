@@ -233,6 +233,30 @@ func TestStatusTellsOfWhatCouldNotBeUndone(t *testing.T) {
 	}
 }
 
+func TestSnapshotSaysWhatIsBlockedBeforeTheRunDoes(t *testing.T) {
+	g := &pipeline.Graph{}
+	a, b, c, d, e := g.Add("step", "a", nil), g.Add("step", "b", nil), g.Add("step", "c", nil), g.Add("step", "d", nil), g.Add("step", "e", nil)
+	g.Connect(a, b, false)
+	g.Connect(b, c, false)
+	g.Connect(a, d, false)
+	var s pipeline.Status
+	s.Observe(pipeline.Result{Kind: pipeline.GraphSwapped, Graph: g})
+	s.Observe(pipeline.Result{Kind: pipeline.Finished, Vertex: d}) // right, and stays so
+	s.Observe(pipeline.Result{Kind: pipeline.Finished, Vertex: a, Err: errors.New("it broke")})
+	s.Observe(pipeline.Result{Kind: pipeline.Started, Vertex: e})
+	const want = "right=1 failed=1 blocked=2 pending=1 trouble=3 step[a]:failed step[b]:blocked(step[a] ) step[c]:blocked(step[a] ) step[e]:running"
+	if got := states(&s); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if r, _ := s.Resource(c); r.State != "blocked" || r.By != "step[a]" {
+		t.Errorf("got %+v", r)
+	}
+	s.Observe(pipeline.Result{Kind: pipeline.Started, Vertex: a})
+	if got := states(&s); got != "right=1 pending=4 trouble=1 step[a]:running step[b]:pending step[c]:pending step[e]:running" {
+		t.Errorf("while it is tried again: %s", got)
+	}
+}
+
 func TestSnapshotIsBounded(t *testing.T) {
 	g := &pipeline.Graph{}
 	for i := range 50 {
