@@ -49,7 +49,7 @@ func (s *sequencer) moveWaiter(w *waiter, from []int32) bool {
 }
 
 // conclude records the outcome of j.
-func (s *sequencer) conclude(j *job, o Outcome) {
+func (s *sequencer) conclude(j *job, o *Outcome) {
 	v := j.v
 	j.v = none
 	if len(j.holds) > 0 {
@@ -123,7 +123,7 @@ func (s *sequencer) attend(ctx context.Context, w *waiter) {
 	s.running--
 	delete(s.waiters, w)
 	for i := range w.jobs {
-		s.conclude(&w.jobs[i], outcomes[i])
+		s.conclude(&w.jobs[i], &outcomes[i])
 	}
 	if w.batch != nil {
 		s.batchEnded(w.batch)

@@ -70,17 +70,25 @@ type machine struct {
 // dirtied notes that v has to run.
 func (m *machine) dirtied(v int32, cause CauseKind, ref int32) {
 	p := &m.v[v]
+	if p.flags&(failed|resting) != 0 {
+		m.roused(v)
+	}
+	p.flags |= dirty
+	p.setCause(cause, ref)
+	if m.nfailed > 0 {
+		m.look = true
+	}
+}
+
+// roused is the part of dirtied for vertices that have failed or rest.
+func (m *machine) roused(v int32) {
+	p := &m.v[v]
 	if p.flags&failed != 0 {
 		p.flags &^= failed
 		m.nfailed--
 	}
 	if p.flags&(resting|dirty) == resting {
 		m.delay(v)
-	}
-	p.flags |= dirty
-	p.setCause(cause, ref)
-	if m.nfailed > 0 {
-		m.look = true
 	}
 }
 
@@ -100,10 +108,12 @@ func (m *machine) step(w int32) {
 			for _, e := range m.g.succ(x) {
 				y := int32(e &^ notifyBit)
 				q := &m.v[y]
-				if q.wait--; q.wait == 0 && q.flags&failed != 0 {
-					m.dirtied(y, CausePredecessor, x)
+				if q.wait--; q.wait == 0 {
+					if q.flags&failed != 0 {
+						m.dirtied(y, CausePredecessor, x)
+					}
+					stack = append(stack, y)
 				}
-				stack = append(stack, y)
 			}
 		case p.flags&resting != 0 || p.flags&held != 0 && m.orphans > 0:
 		case p.flags&special != 0:
@@ -176,8 +186,8 @@ func (m *machine) wake(list []int32, ref int32, notify bool) {
 			m.v[v].flags |= refresh
 		}
 	}
-	m.grant()
 	if m.hasSpecial {
+		m.grant()
 		for _, v := range list {
 			if m.v[v].flags&special != 0 {
 				m.step(v)
@@ -436,9 +446,16 @@ func (m *machine) swap(g *Graph, carry []Carry, wishes []wish) []int32 {
 		if carry != nil {
 			c = carry[i]
 		}
-		next[i] = m.inherit(c)
 		if c.Old != none && c.Same {
 			from[c.Old] = int32(i)
+			next[i] = m.v[c.Old]
+			next[i].wait = 0
+			next[i].flags &^= active | queued | told | listed | inLine | holds | special
+		} else {
+			next[i].flags = m.inherit(c.Old)
+		}
+		if c.Refresh {
+			next[i].flags |= refresh
 		}
 	}
 	first := m.unqueue(from)
@@ -457,26 +474,18 @@ func (m *machine) swap(g *Graph, carry []Carry, wishes []wish) []int32 {
 	return from
 }
 
-// inherit is the state with which a vertex of a new graph begins.
-func (m *machine) inherit(c Carry) vertex {
-	v := vertex{flags: dirty | held} // because of CauseSwap
-	switch {
-	case c.Old == none:
-	case c.Same:
-		v = m.v[c.Old]
-		v.wait = 0
-		v.flags &^= active | queued | told | listed | inLine | holds | special
-	default:
-		old := m.v[c.Old].flags
+// inherit is the flags of a vertex that runs because of a swap, in place of an old one or
+// none.
+func (m *machine) inherit(was int32) uint32 {
+	flags := dirty | held // and CauseSwap
+	if was != none {
+		old := m.v[was].flags
 		if old&seen != 0 {
 			old |= refresh
 		}
-		v.flags |= old & (refresh | changed)
+		flags |= old & (refresh | changed)
 	}
-	if c.Refresh {
-		v.flags |= refresh
-	}
-	return v
+	return flags
 }
 
 // recount derives from the vertices of a new graph what the machine knows of them all.

@@ -70,8 +70,8 @@ func (k ResultKind) String() string {
 type Result struct {
 	Kind    ResultKind
 	Refresh bool
-	Batch   int  // how many vertices ran together with this one, itself included; 0 for one alone
 	Left    bool // the vertex has left the graph, or was changed, while it ran: its outcome counts for nothing
+	Batch   int  // how many vertices ran together with this one, itself included; 0 for one alone
 	Sink    Sink
 	Cause   Cause
 	Outcome Outcome
@@ -399,7 +399,7 @@ func (s *sequencer) perform(ctx context.Context, j *job) {
 	}
 	s.mu.Lock()
 	s.running--
-	s.conclude(j, o)
+	s.conclude(j, &o)
 	s.settle(1) // the worker comes back for the next vertex itself
 }
 
