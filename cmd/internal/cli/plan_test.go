@@ -15,7 +15,9 @@ func TestPlanExitStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	const begin = "graph: g\nresources:\n"
-	file := func(name, rest string) string { return "  file:\n  - {name: " + filepath.Join(dir, name) + ", " + rest + "}\n" }
+	file := func(name, rest string) string {
+		return "  file:\n  - {name: " + filepath.Join(dir, name) + ", " + rest + "}\n"
+	}
 	for _, c := range []struct {
 		name, graph string
 		args        []string

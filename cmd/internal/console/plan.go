@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -109,16 +110,34 @@ func named(vertices []*pipeline.Vertex) string {
 	return strings.Join(names, ", ")
 }
 
-// change writes c: on a line, or as a difference below it.
+// change writes c: on a line, or as a difference if it does not fit there.
 func (l *line) change(ref string, c sinks.Change) {
 	const indent = "    "
-	if l.below = DiffOf(ref, []sinks.Change{c}); l.below == "" {
+	if !c.Secret && oneLine(c.From) && oneLine(c.To) {
 		l.WriteString(indent)
-		l.clean(c.String())
+		l.clean(c.Field + ": " + quoted(c.From) + " -> " + quoted(c.To))
 		l.WriteByte('\n')
 		return
 	}
-	l.diff(indent)
+	if l.below = DiffOf(ref, []sinks.Change{c}); l.below != "" {
+		l.diff(indent)
+		return
+	}
+	l.WriteString(indent)
+	l.clean(c.String())
+	l.WriteByte('\n')
+}
+
+func oneLine(s string) bool {
+	const most = 200
+	return len(s) <= most && !strings.ContainsAny(strings.TrimSuffix(s, "\n"), "\n\r\t")
+}
+
+func quoted(s string) string {
+	if s == "" || strings.HasSuffix(s, "\n") {
+		return strconv.Quote(s)
+	}
+	return s
 }
 
 func (l *line) totals(f pipeline.Forecast) {

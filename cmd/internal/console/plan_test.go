@@ -25,6 +25,7 @@ func forecast() pipeline.Forecast {
 	return pipeline.Forecast{Steps: []pipeline.Step{
 		{State: pipeline.StepRight, Vertex: more[0]},
 		would(pipeline.StepChange, file, sinks.Change{Field: "mode", From: "0600", To: "0644"},
+			sinks.Change{Field: "symlink", From: "", To: strings.Repeat("long/", 20)}, sinks.Change{Field: "word", From: "a\n", To: ""},
 			sinks.Change{Field: "content", From: "a\nb\n", To: "a\nc\n"}, sinks.Change{Field: "password", From: "x\ny\n", To: "z\n", Secret: true}),
 		notified,
 		{State: pipeline.StepAfter, Vertex: more[1], After: []*pipeline.Vertex{file}, Err: errors.New("open /a/b: no such\x1b file")},
@@ -38,9 +39,11 @@ func forecast() pipeline.Forecast {
 }
 
 func TestPlan(t *testing.T) {
-	const want = `
+	want := `
 would change  file[/a]
     mode: 0600 -> 0644
+    symlink: "" -> ` + strings.Repeat("long/", 20) + `
+    word: "a\n" -> ""
     --- file[/a] content (found)
     +++ file[/a] content (desired)
     @@ -1,2 +1,2 @@
