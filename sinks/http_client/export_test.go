@@ -21,3 +21,10 @@ func SetNoteEach(t *testing.T, n int64) {
 
 // PartPath is where a download of the file grows.
 var PartPath = partPath
+
+// SetMaxSent has less be sent during a test.
+func SetMaxSent(t *testing.T, n int64) {
+	old := maxSent
+	maxSent = n
+	t.Cleanup(func() { maxSent = old })
+}

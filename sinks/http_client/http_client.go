@@ -35,6 +35,8 @@ var Spec = sinks.Spec{Kind: "http_client", New: func() sinks.Config { return &Co
 // can do that; until then what has come lies in a hidden file beside it. A server
 // that sends nothing for a minute is given up. Proxies are those of the environment:
 // HTTP_PROXY, HTTPS_PROXY, NO_PROXY. Missing directories that lead to the file are made.
+//
+// It sends body, what the file holds, up to 16 MiB, and checksum.
 type Config struct {
 	// File is the absolute path of the file; the default is the resource's name.
 	File string `param:"file"`
@@ -65,10 +67,12 @@ type client struct {
 	known   record           // of the file, as it was last known to be right
 	partial record           // of what lies beside it
 	hashed  atomicfile.Stamp // the file when it last had the checksum, settled
+
+	sending *sending // nil if nobody receives anything
 }
 
 // Build implements sinks.Config.
-func (c *Config) Build(name string, _ sinks.Options) (sinks.Resource, error) {
+func (c *Config) Build(name string, opts sinks.Options) (sinks.Resource, error) {
 	param, path := "file", c.File
 	if path == "" {
 		param, path = "name", name
@@ -82,7 +86,7 @@ func (c *Config) Build(name string, _ sinks.Options) (sinks.Resource, error) {
 	case strings.HasSuffix(path, "/"):
 		return nil, &sinks.ParamError{Param: "file", Err: fmt.Errorf("%s is a directory, as the slash at its end says", path)}
 	}
-	k := &client{path: clean, method: c.Method, body: c.Body, sum: strings.ToLower(c.SHA256)}
+	k := &client{path: clean, sending: newSending(opts.Sends), method: c.Method, body: c.Body, sum: strings.ToLower(c.SHA256)}
 	switch k.method {
 	case "":
 		k.method = http.MethodGet
@@ -128,6 +132,14 @@ var (
 
 // CheckApply implements sinks.Resource.
 func (c *client) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error) {
+	out, err := c.checkApply(ctx, apply)
+	if err == nil && c.sending != nil && (apply || !out.Changed) {
+		out.Values, err = c.sending.take(ctx, c.path)
+	}
+	return out, err
+}
+
+func (c *client) checkApply(ctx context.Context, apply bool) (sinks.Outcome, error) {
 	if ctx.Err() != nil {
 		return sinks.Outcome{}, context.Cause(ctx)
 	}

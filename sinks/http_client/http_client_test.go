@@ -672,6 +672,62 @@ func TestPlace(t *testing.T) {
 	}
 }
 
+// TestSends follows what is sent while the file and the server change.
+func TestSends(t *testing.T) {
+	d := t.TempDir()
+	f := d + "/f"
+	s := serve(t, "one")
+	build := func(outputs ...string) sinks.Resource {
+		r, err := (&httpclient.Config{URL: s.URL, Method: http.MethodGet}).Build(f, sinks.Options{Sends: outputs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	expect := func(r sinks.Resource, apply, changed bool, want map[string]any) {
+		t.Helper()
+		out, err := r.CheckApply(t.Context(), apply)
+		if err != nil || out.Changed != changed || fmt.Sprint(out.Values) != fmt.Sprint(want) {
+			t.Errorf("got %v, %v, %v; want %v, %v", out.Changed, out.Values, err, changed, want)
+		}
+	}
+	r := build("body", "checksum")
+	expect(r, false, true, nil)
+	expect(r, true, true, map[string]any{"body": "one", "checksum": sum("one")})
+	expect(r, false, false, map[string]any{"body": "one", "checksum": sum("one")})
+	expect(build("checksum"), true, false, map[string]any{"checksum": sum("one")})
+	expect(build("body"), true, false, map[string]any{"body": "one"})
+	expect(build(), true, false, nil)
+	if err := os.WriteFile(f, []byte("somebody's"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	expect(r, false, true, nil)
+	expect(r, true, true, map[string]any{"body": "one", "checksum": sum("one")})
+	s.set(func() { s.content, s.etag = []byte("two"), `"v2"` })
+	expect(r, true, true, map[string]any{"body": "two", "checksum": sum("two")})
+
+	// What was sent is the engine's.
+	out, err := r.CheckApply(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Values["body"] = "damaged"
+	expect(r, true, false, map[string]any{"body": "two", "checksum": sum("two")})
+
+	httpclient.SetMaxSent(t, 1<<20)
+	large := text(1<<20 + 1)
+	s.set(func() { s.content, s.etag = []byte(large), `"v3"` })
+	if out, err := build("body").CheckApply(t.Context(), true); err == nil || !out.Changed || out.Values != nil || err.Error() != f+" is larger than 1 MiB, which is the most that is sent: send its checksum" {
+		t.Errorf("a large body: %v, %v, %v", out.Changed, out.Values, err)
+	}
+	expect(build("checksum"), true, false, map[string]any{"checksum": sum(large)})
+	for _, o := range (&httpclient.Config{}).Outputs() {
+		if o.Type != sinks.TypeString || o.Secret {
+			t.Errorf("%+v", o)
+		}
+	}
+}
+
 func TestOwns(t *testing.T) {
 	r := sinktest.Build(t, httpclient.Spec, "/a//b", params{"url": "http://localhost"})
 	if got := r.(sinks.Owner).Owns(); fmt.Sprint(got) != "[path /a/b]" {

@@ -120,18 +120,8 @@ func (c *client) summed(ctx context.Context, found *unix.Stat_t) (bool, error) {
 // checksum reads the open file fd, which p names, from where it is.
 func checksum(ctx context.Context, p atomicfile.Place, fd int) (string, error) {
 	h := sha256.New()
-	buf := make([]byte, 256<<10)
-	for {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
-		n, err := atomicfile.Read(fd, buf)
-		if err != nil {
-			return "", p.Error("read", err)
-		}
-		h.Write(buf[:n])
-		if n < len(buf) {
-			return hex.EncodeToString(h.Sum(nil)), nil
-		}
+	if err := readAll(ctx, h, p, fd); err != nil {
+		return "", err
 	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }

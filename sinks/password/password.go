@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -31,15 +32,16 @@ type Config struct {
 	// Length is the number of characters, up to 1024.
 	Length int `param:"length"`
 
-	// Saved keeps the password in the file that path names. Without it the password
-	// lives as long as this run of mgmt.
+	// Saved keeps the password in a file. Without it the password lives as long as this run
+	// of mgmt.
 	Saved bool `param:"saved"`
 
 	// Path is the absolute path of the file that holds the password, and a new line
-	// after it, if saved is set. Its mode is 0600, and it must belong to the user of mgmt
-	// or to root; it may not be a symbolic link. A password that somebody else has put
-	// there is kept if it has the right length and no blanks. Missing directories that
-	// lead to it are made.
+	// after it, if saved is set. The default is a file in the directory in which mgmt
+	// keeps what belongs to this graph, below its prefix. Its mode is 0600, and it must
+	// belong to the user of mgmt or to root; it may not be a symbolic link. A password
+	// that somebody else has put there is kept if it has the right length and no blanks.
+	// Missing directories that lead to it are made.
 	Path string `param:"path"`
 }
 
@@ -48,27 +50,31 @@ const maxLength = 1024
 // password is a resource of this kind.
 type password struct {
 	length int
-	path   string // empty for one that is not saved
+	path   string // empty for one that is not saved, or has no place
+	home   bool   // path is one of our own
+	saved  bool
 	kept   string // one that is not saved; empty if there is none yet
 }
 
 // Build implements sinks.Config.
-func (c *Config) Build(string, sinks.Options) (sinks.Resource, error) {
-	w := &password{length: c.Length}
+func (c *Config) Build(name string, opts sinks.Options) (sinks.Resource, error) {
+	w := &password{length: c.Length, saved: c.Saved}
 	switch {
 	case c.Length < 1 || c.Length > maxLength:
 		return nil, &sinks.ParamError{Param: "length", Err: fmt.Errorf("%d is not from 1 to %d", c.Length, maxLength)}
-	case c.Saved && c.Path == "":
-		return nil, &sinks.ParamError{Param: "path", Err: errors.New("it is missing: give the file in which the password is saved")}
 	case !c.Saved && c.Path != "":
 		return nil, &sinks.ParamError{Param: "path", Err: errors.New("it has no effect: to have the password saved there, set saved")}
-	case !c.Saved:
+	case !c.Saved || c.Path == "" && opts.Dir == "":
 		return w, nil
 	case strings.HasSuffix(c.Path, "/"):
 		return nil, &sinks.ParamError{Param: "path", Err: fmt.Errorf("%s is a directory, as the slash at its end says", c.Path)}
 	}
+	path := c.Path
+	if path == "" {
+		w.home, path = true, homePath(opts.Dir, name)
+	}
 	var err error
-	if w.path, err = atomicfile.Clean(c.Path); err != nil {
+	if w.path, err = atomicfile.Clean(path); err != nil {
 		return nil, &sinks.ParamError{Param: "path", Err: err}
 	}
 	return w, nil
@@ -113,6 +119,9 @@ func (w *password) do(ctx context.Context, apply, anew bool) (sinks.Outcome, err
 	if w.path != "" {
 		return w.inFile(ctx, apply, anew)
 	}
+	if w.saved {
+		return sinks.Outcome{}, errHomeless
+	}
 	if w.kept != "" && !anew {
 		return sends(sinks.Outcome{}, w.kept), nil
 	}
@@ -156,6 +165,11 @@ func (w *password) inFile(ctx context.Context, apply, anew bool) (sinks.Outcome,
 			return sinks.Outcome{}, err
 		}
 		return sends(out, current), nil
+	}
+	if w.home {
+		if err := makeHome(filepath.Dir(w.path)); err != nil {
+			return sinks.Outcome{}, err
+		}
 	}
 	// Whoever gets the password may rely on it at once: so it survives a power cut.
 	o := atomicfile.Options{Meta: meta, Parents: true, Durable: true}

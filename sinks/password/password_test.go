@@ -43,7 +43,6 @@ func TestInvalid(t *testing.T) {
 	}{
 		{params{"length": 0}, "length: 0 is not from 1 to 1024"},
 		{params{"length": 1025}, "length: 1025 is not from 1 to 1024"},
-		{params{"saved": true}, "path: it is missing"},
 		{params{"path": "/a"}, "path: it has no effect"},
 		{params{"saved": true, "path": "a"}, `path: path "a" is not absolute`},
 		{params{"saved": true, "path": "/a/"}, "path: /a/ is a directory"},
@@ -203,6 +202,70 @@ func TestEven(t *testing.T) {
 	for c, got := range counts {
 		if math.Abs(got-want) > 8*math.Sqrt(want) { // eight standard deviations
 			t.Errorf("%c comes %.0f times, want about %.0f", c, got, want)
+		}
+	}
+}
+
+// TestHome sees where a password is kept if nobody says it.
+func TestHome(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	build := func(name string) sinks.Resource {
+		t.Helper()
+		r, err := (&password.Config{Length: 20, Saved: true}).Build(name, sinks.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	files := map[string]string{}
+	long := strings.Repeat("x", 300)
+	for name, want := range map[string]string{
+		"simple-1.2_x": "simple-1.2_x", "of the database": "of_the_database~", "of_the database": "of_the_database~",
+		"../../etc/passwd": "_.._etc_passwd~", ".": "~", "..": "~", ".hidden": "hidden~", "/": "_~", "ü": "_~", "a\nb": "a_b~", long: long[:100] + "~", long + "y": long[:100] + "~",
+	} {
+		r := build(name)
+		if _, err := os.Lstat(dir); len(files) == 0 && !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("Build makes %s: %v", dir, err)
+		}
+		if out, err := r.CheckApply(t.Context(), false); err != nil || !out.Changed {
+			t.Errorf("%q: a check: %v, %v", name, out, err)
+		}
+		word := sent(t, r, true)
+		path := strings.TrimPrefix(r.(sinks.Owner).Owns()[0], "path ")
+		if other, ok := files[path]; ok {
+			t.Errorf("%q and %q are kept in one file", name, other)
+		}
+		files[path] = name
+		base := filepath.Base(path)
+		if filepath.Dir(path) != dir+"/password" || base != want && (!strings.HasSuffix(want, "~") || !strings.HasPrefix(base, want) || len(base) != len(want)+16) {
+			t.Errorf("%q is kept in %s, want %s", name, path, want)
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != word+"\n" {
+			t.Errorf("%s holds %q, %v", path, text, err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+			t.Errorf("%s has %v, %v", path, info.Mode(), err)
+		}
+		if again := sent(t, build(name), false); again != word {
+			t.Errorf("%q: it is %q at first, and then %q", name, word, again)
+		}
+	}
+	for _, d := range []string{dir, dir + "/password"} {
+		if info, err := os.Stat(d); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s has %v, %v", d, info.Mode(), err)
+		}
+	}
+	if left, err := os.ReadDir(dir + "/password"); err != nil || len(left) != len(files) {
+		t.Errorf("there are %v, %v", left, err)
+	}
+}
+
+func TestHomeless(t *testing.T) {
+	r := sinktest.Build(t, password.Spec, "x", params{"saved": true})
+	for _, apply := range []bool{false, true} {
+		out, err := r.CheckApply(t.Context(), apply)
+		if err == nil || out.Changed || out.Values != nil || err.Error() != "there is no directory for what has to survive a restart: give path, or a prefix to mgmt" {
+			t.Errorf("got %v, %v", out, err)
 		}
 	}
 }
