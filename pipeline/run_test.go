@@ -63,6 +63,8 @@ type stepConfig struct {
 
 	// Rewatches asks for its watches to begin anew, each time it is notified.
 	Rewatches bool `param:"rewatches"`
+
+	refreshes *int // counts them, those that were applied
 }
 
 type stepResource struct {
@@ -132,6 +134,9 @@ func (s *stepResource) CheckApply(ctx context.Context, apply bool) (sinks.Outcom
 }
 
 func (s *stepResource) Refresh(ctx context.Context, apply bool) (sinks.Outcome, error) {
+	if s.refreshes != nil && apply {
+		*s.refreshes++
+	}
 	return s.run(ctx, apply, "refresh")
 }
 
