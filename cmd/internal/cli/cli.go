@@ -116,7 +116,7 @@ there. It acts on events, and runs what is independent at the same time.`,
 	root.Flags().BoolVar(&version, "version", false, "print which version this is")
 	cobra.EnableCommandSorting = false
 	root.SetHelpCommand(helpCommand())
-	root.AddCommand(runCommand(p), planCommand(p), validateCommand(p), graphCommand(p), versionCommand(p), completionCommand(p))
+	root.AddCommand(runCommand(p), planCommand(p), explainCommand(p), statusCommand(p), tapCommand(p), validateCommand(p), graphCommand(p), versionCommand(p), completionCommand(p))
 	for _, cmd := range append(root.Commands(), root) {
 		cmd.Flags().SortFlags = false
 		cmd.Flags().BoolP("help", "h", false, "show this help")

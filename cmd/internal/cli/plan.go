@@ -206,23 +206,28 @@ func writePlanJSON(w io.Writer, file, graph string, f pipeline.Forecast) error {
 		doc.Totals[string(s)] = f.Count(s)
 	}
 	for _, s := range f.Steps {
-		step := planStep{Resource: s.Ref(), State: string(s.State), Notified: s.Refresh && s.Outcome.Changed}
-		for _, c := range s.Outcome.Changes {
-			step.Changes = append(step.Changes, c.Shown())
-		}
-		for _, v := range s.After {
-			step.After = append(step.After, v.String())
-		}
-		if s.By != nil {
-			step.By = s.By.String()
-		}
-		if s.Err != nil {
-			step.Error = console.Describe(s.Err)
-		}
-		doc.Steps = append(doc.Steps, step)
+		doc.Steps = append(doc.Steps, planned(s))
 	}
 	out := json.NewEncoder(w)
 	out.SetEscapeHTML(false)
 	out.SetIndent("", "  ")
 	return out.Encode(doc)
+}
+
+// planned is a step in JSON.
+func planned(s pipeline.Step) planStep {
+	step := planStep{Resource: s.Ref(), State: string(s.State), Notified: s.Refresh && s.Outcome.Changed}
+	for _, c := range s.Outcome.Changes {
+		step.Changes = append(step.Changes, c.Shown())
+	}
+	for _, v := range s.After {
+		step.After = append(step.After, v.String())
+	}
+	if s.By != nil {
+		step.By = s.By.String()
+	}
+	if s.Err != nil {
+		step.Error = console.Describe(s.Err)
+	}
+	return step
 }
