@@ -142,14 +142,9 @@ type noopConfig struct {
 	Comment string `param:"comment"`
 }
 
-func (*noopConfig) Reverse(map[string]string) (sinks.Config, error) { return nil, nil }
-
 func (c *noopConfig) Build(_ string, opts sinks.Options) (sinks.Resource, error) {
 	return idle{}, nil
 }
-
-// Reverse implements sinks.Reverser: there is nothing to undo.
-func (c *noopConfig) Reverse(map[string]string) (sinks.Config, error) { return nil, nil }
 
 type idle struct{}
 
