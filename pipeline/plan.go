@@ -67,6 +67,8 @@ type Step struct {
 	// Err is the failure, without the resource's name; for StepAfter, why the resource
 	// can't be judged now, if it was an error.
 	Err error
+
+	resource sinks.Resource // that was asked; nil if none was
 }
 
 // Ref is the resource as users write it.
@@ -140,6 +142,7 @@ func Plan(ctx context.Context, g *Graph, opts PlanOptions) (Forecast, error) {
 	f := Forecast{Steps: make([]Step, 0, len(g.Vertices))}
 	for _, v := range p.inFileOrder() {
 		if !g.Vertices[v].Meta.Hidden {
+			p.steps[v].Outcome.Values = nil // which may be secret
 			f.Steps = append(f.Steps, p.steps[v])
 		}
 	}
@@ -297,13 +300,10 @@ func (p *planner) step(ctx context.Context, at int32) Step {
 	if v.Meta.Hidden || s.State != StepRight {
 		return s
 	}
-	resource, secret := p.receive(at, &s)
-	if s.State == StepRight {
-		p.judge(ctx, at, resource, &s)
+	if r := p.receive(at, &s); s.State == StepRight {
+		p.judge(ctx, at, r, &s)
 	}
-	if secret {
-		s.hide()
-	}
+	p.hide(at, &s)
 	if v.Meta.Noop && s.State.changes() {
 		s.State = StepNoop
 	}
@@ -312,6 +312,7 @@ func (p *planner) step(ctx context.Context, at int32) Step {
 
 // judge asks the resource what it would do.
 func (p *planner) judge(ctx context.Context, at int32, r sinks.Resource, s *Step) {
+	s.resource = r
 	s.Outcome, s.Err = foretell(ctx, s.Vertex, r, s.Refresh)
 	switch open := p.looksAtTouched(at, r); {
 	case len(open) > 0 && !(s.Outcome.Changed && s.Err == nil && edits(r)): // who edits does so after that, too

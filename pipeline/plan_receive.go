@@ -1,28 +1,69 @@
 package pipeline
 
-import "github.com/mgmtproject/mgmt/sinks"
+import (
+	"fmt"
+	"slices"
+
+	"github.com/mgmtproject/mgmt/sinks"
+	"github.com/mgmtproject/mgmt/sinks/params"
+)
 
 // receive returns the resource of a vertex as it would be with the values that it is
-// sent, and whether one of them is secret. If some are not known yet, or never would be,
-// it says so in s.
-func (p *planner) receive(at int32, s *Step) (r sinks.Resource, secret bool) {
-	for _, l := range p.links[at] {
-		secret = secret || l.Secret
+// sent. If some are not known yet, or would not come at all, s says so.
+func (p *planner) receive(at int32, s *Step) sinks.Resource {
+	v, links := p.g.Vertices[at], p.links[at]
+	if len(links) == 0 {
+		return v.Resource
+	}
+	cfg := params.Clone(v.Config)
+	for _, l := range links {
 		from := &p.steps[l.From]
+		value, known := from.Outcome.Values[l.Output]
 		switch {
+		case known:
+			if err := params.SetValue(cfg, l.Param, l.Key, value); err != nil {
+				s.State, s.Err = StepFailed, fmt.Errorf("%s, which %s sends as %s: %w", l.Param, from.Vertex, l.Output, err)
+				return nil
+			}
 		case from.State.changes():
 			s.State = StepAfter
-			s.After = append(s.After, from.Vertex)
+			if !slices.Contains(s.After, from.Vertex) {
+				s.After = append(s.After, from.Vertex)
+			}
 		case s.State != StepAfter:
 			s.State, s.By = StepWaiting, from.Vertex
 		}
 	}
-	return p.g.Vertices[at].Resource, secret
+	if s.State != StepRight {
+		return nil
+	}
+	opts := p.g.options
+	opts.Ref, opts.Sends = v.String(), v.sends
+	r, err := cfg.Build(v.Name, opts)
+	if err != nil {
+		s.State, s.Err = StepFailed, err
+		return nil
+	}
+	if aware, ok := r.(sinks.SiblingAware); ok {
+		aware.Siblings(p.managed())
+	}
+	return r
 }
 
-// hide makes everything secret that s says of the resource.
-func (s *Step) hide() {
-	for i := range s.Outcome.Changes {
-		s.Outcome.Changes[i].Secret = true
+// hide takes what is secret and was received out of what s tells.
+func (p *planner) hide(at int32, s *Step) {
+	if !s.Vertex.tainted {
+		return
 	}
+	s.Outcome.Changes = s.Vertex.conceal(s.Outcome.Changes)
+	if s.Err == nil {
+		return
+	}
+	var secrets []string
+	for _, l := range p.links[at] {
+		if value, known := p.steps[l.From].Outcome.Values[l.Output]; known && l.Secret {
+			secrets = append(secrets, fmt.Sprint(value))
+		}
+	}
+	s.Err = concealed(s.Err, secrets)
 }

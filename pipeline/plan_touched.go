@@ -24,7 +24,11 @@ func (t *touched) add(v int32, s *Step) {
 	if t.content == nil {
 		*t = touched{map[string][]int32{}, map[string][]int32{}, map[string][]int32{}, map[string][]int32{}}
 	}
-	for _, base := range brings(s.Vertex.Resource) {
+	r := s.resource
+	if r == nil {
+		r = s.Vertex.Resource
+	}
+	for _, base := range brings(r) {
 		if len(s.Outcome.Changes) == 0 {
 			t.put(v, base, sinks.Change{Field: "more"})
 		}

@@ -69,7 +69,7 @@ resources:
   - {name: `+dir+`/a, content: "x\n", mode: "0600", notify: "exec[b]"}
   - {name: `+dir+`/copy, source: `+dir+`/a, require: "file[`+dir+`/a]"}
   exec:
-  - {name: b, cmd: echo it, creates: /, require: "file[`+dir+`/copy]"}
+  - {name: b, cmd: echo it, creates: /etc/passwd, require: "file[`+dir+`/copy]"}
   line:
   - {name: c, file: `+dir+`/a/b/c, content: x}
   noop:
