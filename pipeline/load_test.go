@@ -142,6 +142,8 @@ type noopConfig struct {
 	Comment string `param:"comment"`
 }
 
+func (*noopConfig) Reverse(map[string]string) (sinks.Config, error) { return nil, nil }
+
 func (c *noopConfig) Build(_ string, opts sinks.Options) (sinks.Resource, error) {
 	return idle{}, nil
 }
