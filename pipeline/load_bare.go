@@ -49,7 +49,10 @@ func disguise(data []byte) ([]byte, bool) {
 		}
 		done = at[1]
 	}
-	return append(out, data[done:]...), done > 0
+	if done == 0 {
+		return nil, false
+	}
+	return append(out, data[done:]...), true
 }
 
 // standsAlone says that what is around a reference is not a part of the same word.

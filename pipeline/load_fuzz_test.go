@@ -99,6 +99,11 @@ func checkGraph(t *testing.T, g *pipeline.Graph) {
 		}
 		between[[2]int32{e.From, e.To}] = true
 	}
+	for _, l := range g.Links {
+		if l.Output == "" || l.Param == "" || !between[[2]int32{l.From, l.To}] {
+			t.Errorf("the link %+v is unsound", l)
+		}
+	}
 	if order := g.Order(); len(order) != len(g.Vertices) {
 		t.Errorf("%d of %d vertices can be put in order", len(order), len(g.Vertices))
 	}
