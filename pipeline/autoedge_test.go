@@ -290,6 +290,25 @@ func TestAutoEdgesAreAllThatFit(t *testing.T) {
 	}
 }
 
+func TestNothingIsBelowItself(t *testing.T) {
+	for _, root := range []string{"/", "/a"} {
+		g := &pipeline.Graph{Name: "below"}
+		var itself, inside, all joinedConfig
+		itself.provide(sinks.SpaceFile, root)
+		inside.provide(sinks.SpaceFile, "/a/b")
+		all.needBelow(sinks.SpaceFile, root, "which is in it")
+		g.Add("joined", "itself", &itself)
+		g.Add("joined", "inside", &inside)
+		g.Add("joined", "all", &all)
+		if err := g.Compile(sinks.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := showEdges(g), "joined[all] after joined[inside], which is in it\n"; got != want {
+			t.Errorf("below %s there is\n%s, want\n%s", root, got, want)
+		}
+	}
+}
+
 func TestAutoEdgesOfManyProviders(t *testing.T) {
 	for _, test := range []struct {
 		name             string
