@@ -123,7 +123,6 @@ func parseTemplate(text string) (*template.Template, error) {
 // missingError says that a template asks for data that is not there.
 type missingError struct {
 	at   error
-	name string
 	data map[string]string
 }
 
@@ -161,7 +160,7 @@ func fill(ctx context.Context, t *template.Template, data map[string]string) (ma
 	at := placed(err)
 	if name, ok := between(err.Error(), `map has no entry for key "`, `"`); ok {
 		if _, there := data[name]; !there {
-			return "", &missingError{at, name, data}
+			return "", &missingError{at, data}
 		}
 	}
 	return "", at
