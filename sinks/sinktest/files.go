@@ -15,7 +15,10 @@ import (
 // Files returns a State that tells everything about the paths and, for a directory, what
 // is in it: inode, kind, mode, owner, times of change, link target and content. Access
 // times are not part of it, since taking the fingerprint changes them.
-func Files(paths ...string) func() (string, error) {
+func Files(paths ...string) func() (string, error) { return each(fingerprint, paths) }
+
+// each returns a State that has a line of each path and of what is in it.
+func each(tell func(path string) (string, error), paths []string) func() (string, error) {
 	return func() (string, error) {
 		var b strings.Builder
 		for _, root := range paths {
@@ -27,7 +30,7 @@ func Files(paths ...string) func() (string, error) {
 				if err != nil {
 					return err
 				}
-				line, err := fingerprint(path)
+				line, err := tell(path)
 				fmt.Fprintf(&b, "%s: %s\n", path, line)
 				return err
 			})
@@ -39,26 +42,33 @@ func Files(paths ...string) func() (string, error) {
 	}
 }
 
+// Contents returns a State that tells what is at the paths and, for a directory, in it: kind,
+// mode, owner, link target and content, but neither inodes nor times.
+func Contents(paths ...string) func() (string, error) { return each(content, paths) }
+
+func content(path string) (string, error) {
+	st, content, err := look(path)
+	return fmt.Sprintf("mode %o owner %d:%d %s", st.Mode, st.Uid, st.Gid, content), err
+}
+
 func fingerprint(path string) (string, error) {
-	var st unix.Stat_t
+	st, content, err := look(path)
+	return fmt.Sprintf("inode %d mode %o owner %d:%d size %d modified %d.%09d changed %d.%09d %s", st.Ino, st.Mode, st.Uid, st.Gid, st.Size,
+		st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec, content), err
+}
+
+// look describes what is at path, a link's target or the hash of a content included.
+func look(path string) (st unix.Stat_t, content string, err error) {
 	if err := unix.Lstat(path, &st); err != nil {
-		return "", err
+		return st, "", err
 	}
-	content := ""
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		b, err := os.ReadFile(path)
-		if err != nil {
-			return "", err
-		}
-		content = fmt.Sprintf("%x", sha256.Sum256(b))
+		return st, fmt.Sprintf("%x", sha256.Sum256(b)), err
 	case unix.S_IFLNK:
 		target, err := os.Readlink(path)
-		if err != nil {
-			return "", err
-		}
-		content = target
+		return st, target, err
 	}
-	return fmt.Sprintf("inode %d mode %o owner %d:%d size %d modified %d.%09d changed %d.%09d %s", st.Ino, st.Mode, st.Uid, st.Gid, st.Size,
-		st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec, content), nil
+	return st, "", nil
 }

@@ -2,6 +2,8 @@
 // desired states, each with a function that breaks it on the real system; the rest is
 // the same for all: a check changes nothing, an apply converges, a second one is idle,
 // every disturbance is seen by a watch and repaired, a cancel is obeyed, nothing leaks.
+// What a kind can do beyond that is tested too: to send values, to be applied in a group, to
+// foretell, to be undone, to be closed.
 package sinktest
 
 import (
@@ -43,6 +45,11 @@ type Case struct {
 	// State is a fingerprint of the real system, by which a check is seen to change
 	// nothing; see Files. It is required beside Disturb.
 	State func() (string, error)
+
+	// Undone is a fingerprint of what the kind, a sinks.Reverser, brings back when the
+	// resource is undone after it has repaired a disturbance; see Contents. Nil is for what
+	// can't be undone.
+	Undone func() (string, error)
 }
 
 // Run puts each case through the contract of sinks.Resource, in a subtest.
@@ -102,6 +109,8 @@ type kit struct {
 	c    Case
 	r    sinks.Resource
 	cfg  sinks.Config
+
+	sends []sinks.Output
 }
 
 func (k *kit) run() {
@@ -116,6 +125,9 @@ func (k *kit) run() {
 		k.watched()
 	}
 	k.cancelled()
+	k.grouped()
+	k.planned()
+	k.reversed()
 	k.check("in the end")
 	if _, cfg, err := build(k.spec, k.c.Resource, k.c.Params); err != nil || !reflect.DeepEqual(cfg, k.cfg) {
 		k.Errorf("the Config has changed while the resource ran, so a new graph would seem to differ: %+v, %v; was %+v", k.cfg, err, cfg)
@@ -130,6 +142,7 @@ func (k *kit) build() {
 		k.Fatalf("building it: %v", err)
 	}
 	k.r, k.cfg = r, cfg
+	k.sends = k.outputs()
 	if o, ok := r.(sinks.Owner); ok {
 		o.Owns()
 	}
@@ -219,27 +232,33 @@ func (k *kit) cancelled() {
 	if k.c.Disturb != nil {
 		k.disturb()
 	}
+	k.obeys("CheckApply", func(ctx context.Context) error {
+		_, err := k.r.CheckApply(ctx, true)
+		return err
+	})
+	if k.c.Disturb != nil {
+		k.must(true, "an apply after a cancelled one")
+	}
+}
+
+// obeys has do return at once with the cause when its context is done, and change nothing.
+func (k *kit) obeys(what string, do func(context.Context) error) {
+	k.Helper()
 	before := k.state()
 	cause := errors.New("the test has cancelled it")
 	ctx, cancel := context.WithCancelCause(k.Context())
 	cancel(cause)
 	done := make(chan error, 1)
-	go func() {
-		_, err := k.r.CheckApply(ctx, true)
-		done <- err
-	}()
+	go func() { done <- do(ctx) }()
 	select {
 	case err := <-done:
 		if !errors.Is(err, cause) && !errors.Is(err, context.Canceled) {
-			k.Errorf("CheckApply with a cancelled context returned %v, want the cause of the cancel", err)
+			k.Errorf("%s with a cancelled context returned %v, want the cause of the cancel", what, err)
 		}
 	case <-time.After(patience):
-		k.Fatal("CheckApply with a cancelled context does not return")
+		k.Fatalf("%s with a cancelled context does not return", what)
 	}
-	k.unchanged(before, "CheckApply with a cancelled context")
-	if k.c.Disturb != nil {
-		k.must(true, "an apply after a cancelled one")
-	}
+	k.unchanged(before, what+" with a cancelled context")
 }
 
 // check has a check find the state as desired.
@@ -259,6 +278,7 @@ func (k *kit) must(apply bool, what string) sinks.Outcome {
 	if err != nil {
 		k.Fatalf("%s failed: %v", what, err)
 	}
+	k.values(out, what)
 	if !out.Changed && len(out.Changes) > 0 {
 		k.Errorf("%s lists changes but says that there are none: %v", what, out.Changes)
 	}

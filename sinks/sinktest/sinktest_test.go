@@ -22,7 +22,8 @@ type config struct {
 	Path string `param:"path"`
 	Text string `param:"text"`
 
-	seen int
+	seen  int
+	noisy bool
 }
 
 const breakage = "SINKTEST_BREAKAGE"
@@ -44,6 +45,121 @@ func (c *config) Build(_ string, _ sinks.Options) (sinks.Resource, error) {
 type resource struct {
 	c       *config
 	applied int
+	closed  bool
+}
+
+func (c *config) Outputs() []sinks.Output {
+	o := sinks.Output{Name: "length", Type: sinks.TypeInt, Doc: "The length of the text."}
+	switch broken {
+	case "an output of no type":
+		o.Type = "number"
+	case "an output without a word":
+		o.Doc = ""
+	case "two outputs of a name":
+		return []sinks.Output{o, o}
+	}
+	return []sinks.Output{o, {Name: "text", Type: sinks.TypeString, Secret: broken == "shows a secret", Doc: "The text."}}
+}
+
+func (c *config) Reverse(was map[string]string) (sinks.Config, error) {
+	text, changed := was["text"]
+	switch {
+	case broken == "is never undone":
+		return nil, fmt.Errorf("no way back")
+	case broken == "forgets what was":
+		return nil, nil
+	case broken == "undoes nothing else" && !changed:
+		return &config{Path: c.Path, Text: "x"}, nil
+	case broken == "undoes it wrongly":
+		text = "something else"
+	case broken == "undoes it badly":
+		text = "bad"
+	case broken == "Reverse acts":
+		os.Remove(c.Path)
+	case broken == "undoes it with noise":
+		return &config{Path: c.Path, Text: text, noisy: true}, nil
+	}
+	if !changed {
+		return nil, nil
+	}
+	return &config{Path: c.Path, Text: text}, nil
+}
+
+func (r *resource) Group() string {
+	if broken == "never idle" || broken == "is on its own" {
+		return ""
+	}
+	return r.c.Path
+}
+
+func (r *resource) CheckApplyGroup(ctx context.Context, apply bool, members []sinks.Resource) []sinks.GroupResult {
+	var results []sinks.GroupResult
+	switch {
+	case broken == "a group without results":
+		return nil
+	case broken == "a group that fails":
+		return []sinks.GroupResult{{Err: fmt.Errorf("no company")}}
+	case broken == "a group that ignores a cancel":
+		ctx = context.WithoutCancel(ctx)
+		if apply {
+			apply = false
+		}
+	case broken == "a group whose check acts":
+		apply = true
+	}
+	for _, m := range members {
+		out, err := m.CheckApply(ctx, apply)
+		if broken == "a group that says something else" && out.Changed {
+			out.Changes = []sinks.Change{{Field: "colour"}}
+		}
+		if broken == "a group that is never idle" {
+			out.Changed = true
+		}
+		results = append(results, sinks.GroupResult{Outcome: out, Err: err})
+	}
+	return results
+}
+
+func (r *resource) Plan(ctx context.Context, safe, refresh bool) (sinks.Outcome, error) {
+	switch broken {
+	case "a plan acts":
+		os.Remove(r.c.Path)
+	case "a plan fails":
+		return sinks.Outcome{}, fmt.Errorf("no foresight")
+	case "a plan foretells nothing":
+		return sinks.Outcome{}, nil
+	}
+	return r.CheckApply(ctx, false)
+}
+
+func (r *resource) Close() error {
+	if r.closed {
+		return fmt.Errorf("closed twice")
+	}
+	r.closed = true
+	switch broken {
+	case "does not close":
+		return fmt.Errorf("the door is stuck")
+	case "hangs when it is closed":
+		select {}
+	case "leaks when it is closed":
+		go func() { select {} }()
+	}
+	return nil
+}
+
+// outcome is out with what is sent.
+func (r *resource) outcome(out sinks.Outcome) sinks.Outcome {
+	out.Values = map[string]any{"length": int64(len(r.c.Text)), "text": r.c.Text}
+	switch broken {
+	case "sends another type":
+		out.Values["length"] = len(r.c.Text)
+	case "sends what it does not tell":
+		out.Values["colour"] = "blue"
+	case "asks to be watched for ever":
+		out.Rewatch = true
+	}
+	return out
 }
 
 func (r *resource) Watches() []sources.Watch {
@@ -106,7 +222,7 @@ func (r *resource) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, e
 		if apply {
 			r.applied++
 		}
-		return sinks.Outcome{Changed: broken == "never idle"}, nil
+		return r.outcome(sinks.Outcome{Changed: broken == "never idle" || r.c.noisy}), nil
 	}
 	if !apply {
 		if broken == "a check acts" {
@@ -124,7 +240,7 @@ func (r *resource) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, e
 	}
 	change := sinks.Change{Field: "text", From: string(got), To: r.c.Text}
 	changed := broken != "repairs in secret" || r.applied == 0
-	return sinks.Outcome{Changed: changed, Changes: []sinks.Change{change}[:map[bool]int{true: 1, false: 0}[changed]]}, os.WriteFile(r.c.Path, []byte(r.c.Text), 0o644)
+	return r.outcome(sinks.Outcome{Changed: changed, Changes: []sinks.Change{change}[:map[bool]int{true: 1, false: 0}[changed]]}), os.WriteFile(r.c.Path, []byte(r.c.Text), 0o644)
 }
 
 func sound(t *testing.T) sinktest.Case {
@@ -135,6 +251,7 @@ func sound(t *testing.T) sinktest.Case {
 		Params:   map[string]any{"path": path, "text": "right"},
 		Disturb:  func() error { return os.WriteFile(path, []byte("wrong"), 0o644) },
 		State:    sinktest.Files(path),
+		Undone:   sinktest.Contents(path),
 	}
 }
 
@@ -214,6 +331,32 @@ func TestGuards(t *testing.T) {
 		{"acts in spite of a cancel", "CheckApply with a cancelled context has changed the system"},
 		{"hangs on a cancel", "CheckApply with a cancelled context does not return"},
 		{"leaks", "found unexpected goroutines"},
+		{"an output of no type", `the output length is of the type "number", which there is not`},
+		{"an output without a word", "the output length is not documented"},
+		{"two outputs of a name", `Outputs has the name "length" twice`},
+		{"sends another type", "sends length as a int, want a int64 as its type is int"},
+		{"sends what it does not tell", "sends colour, which is not among the Outputs"},
+		{"shows a secret", "shows the output text, which is secret, in the change of text"},
+		{"asks to be watched for ever", "asks to be watched anew"},
+		{"a group without results", "an idle apply of a group has 0 results for one member"},
+		{"a group that fails", "an idle apply of a group failed: no company"},
+		{"a group that is never idle", "an idle apply of a group of one says {Changed:true"},
+		{"a group that says something else", "a check of a group of one says {Changed:true Changes:[colour"},
+		{"a group whose check acts", "a check of a group has changed the system"},
+		{"a group that ignores a cancel", "CheckApplyGroup with a cancelled context returned <nil>"},
+		{"a plan acts", "a plan of what is right has changed the system"},
+		{"a plan fails", "a plan of what is right failed: no foresight"},
+		{"a plan foretells nothing", "a plan after a disturbance: Changed is false, but a check says true"},
+		{"is never undone", "the case can be undone, but the kind says: no way back"},
+		{"forgets what was", "returned <nil>, <nil>"},
+		{"undoes nothing else", "where nothing was changed it would be undone by"},
+		{"undoes it wrongly", "undone it is"},
+		{"undoes it badly", `what undoes it can't be built: text "bad" is bad`},
+		{"undoes it with noise", "want Changed to be false"},
+		{"Reverse acts", "Reverse has changed the system"},
+		{"does not close", "Close: the door is stuck"},
+		{"hangs when it is closed", "Close does not return"},
+		{"leaks when it is closed", "found unexpected goroutines"},
 		{"changes its Config", "the Config has changed while the resource ran"},
 	}
 	for _, tt := range tests {

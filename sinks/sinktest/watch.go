@@ -161,7 +161,9 @@ func (o *observer) settle(when string) {
 	if o.k.c.Acts {
 		return
 	}
-	o.k.must(true, "an idle apply")
+	if out := o.k.must(true, "an idle apply"); out.Rewatch {
+		o.k.Errorf("%s: an apply that has nothing to do asks to be watched anew, and would again and again", when)
+	}
 	if events := o.flush(); len(events) > 0 {
 		o.k.Errorf("%s: an apply that has nothing to do wakes the resource by %v", when, events)
 	}
