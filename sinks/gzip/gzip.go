@@ -20,7 +20,7 @@ import (
 )
 
 // Spec is the kind "gzip".
-var Spec = sinks.Spec{Kind: "gzip", New: func() sinks.Config { return &Config{Level: gzip.DefaultCompression} }}
+var Spec = sinks.Spec{Kind: "gzip", New: func() sinks.Config { return &Config{State: "exists", Level: gzip.DefaultCompression} }}
 
 // Config is the desired state of a compressed file.
 //
@@ -35,6 +35,10 @@ type Config struct {
 	// Path is the absolute path of the compressed file; the default is the resource's
 	// name.
 	Path string `param:"path"`
+
+	// State is "exists" or "absent". With "absent" only the path counts, and what is there is
+	// removed if it is a file.
+	State string `param:"state" oneof:"exists absent"`
 
 	// Input is the absolute path of the file that is compressed. A symbolic link is
 	// followed.
@@ -70,6 +74,8 @@ func (c *Config) Build(name string, _ sinks.Options) (sinks.Resource, error) {
 		return nil, &sinks.ParamError{Param: param, Err: err}
 	case strings.HasSuffix(path, "/"):
 		return nil, &sinks.ParamError{Param: "path", Err: fmt.Errorf("%s is a directory, as the slash at its end says", path)}
+	case c.State == absent:
+		return &derived.Absent{Path: clean}, nil
 	case c.Input == "" && c.Content == nil:
 		return nil, &sinks.ParamError{Param: "input", Err: errors.New("it is missing: give the file to compress, or a text as content")}
 	case c.Input != "" && c.Content != nil:

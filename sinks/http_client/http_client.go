@@ -15,12 +15,13 @@ import (
 
 	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/file/atomicfile"
+	"github.com/mgmtproject/mgmt/sinks/file/derived"
 	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/sources/inotify"
 )
 
 // Spec is the kind "http_client".
-var Spec = sinks.Spec{Kind: "http_client", New: func() sinks.Config { return &Config{Method: http.MethodGet} }}
+var Spec = sinks.Spec{Kind: "http_client", New: func() sinks.Config { return &Config{State: "exists", Method: http.MethodGet} }}
 
 // Config is the desired state of a file that comes from a web server.
 //
@@ -40,6 +41,10 @@ var Spec = sinks.Spec{Kind: "http_client", New: func() sinks.Config { return &Co
 type Config struct {
 	// File is the absolute path of the file; the default is the resource's name.
 	File string `param:"file"`
+
+	// State is "exists" or "absent". With "absent" only the path counts, and what is there is
+	// removed if it is a file.
+	State string `param:"state" oneof:"exists absent"`
 
 	// Method is how the server is asked. With another than GET it is asked only when the
 	// file is missing or does not have the checksum.
@@ -85,6 +90,8 @@ func (c *Config) Build(name string, opts sinks.Options) (sinks.Resource, error) 
 		return nil, &sinks.ParamError{Param: "file", Err: err}
 	case strings.HasSuffix(path, "/"):
 		return nil, &sinks.ParamError{Param: "file", Err: fmt.Errorf("%s is a directory, as the slash at its end says", path)}
+	case c.State == absent:
+		return &derived.Absent{Path: clean}, nil
 	}
 	k := &client{path: clean, sending: newSending(opts.Sends), method: c.Method, body: c.Body, sum: strings.ToLower(c.SHA256)}
 	switch k.method {

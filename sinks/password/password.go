@@ -14,12 +14,13 @@ import (
 
 	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/file/atomicfile"
+	"github.com/mgmtproject/mgmt/sinks/file/derived"
 	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/sources/inotify"
 )
 
 // Spec is the kind "password".
-var Spec = sinks.Spec{Kind: "password", New: func() sinks.Config { return &Config{Length: 64} }}
+var Spec = sinks.Spec{Kind: "password", New: func() sinks.Config { return &Config{State: "exists", Length: 64} }}
 
 // Config is the desired state of a password.
 //
@@ -43,6 +44,10 @@ type Config struct {
 	// that somebody else has put there is kept if it has the right length and no blanks.
 	// Missing directories that lead to it are made.
 	Path string `param:"path"`
+
+	// State is "exists" or "absent". With "absent" the file of a password that is saved is
+	// removed.
+	State string `param:"state" oneof:"exists absent"`
 }
 
 const maxLength = 1024
@@ -64,6 +69,8 @@ func (c *Config) Build(name string, opts sinks.Options) (sinks.Resource, error) 
 		return nil, &sinks.ParamError{Param: "length", Err: fmt.Errorf("%d is not from 1 to %d", c.Length, maxLength)}
 	case !c.Saved && c.Path != "":
 		return nil, &sinks.ParamError{Param: "path", Err: errors.New("it has no effect: to have the password saved there, set saved")}
+	case !c.Saved && c.State == absent:
+		return nil, &sinks.ParamError{Param: "state", Err: errors.New("a password that is not saved leaves nothing behind: set saved and path")}
 	case !c.Saved || c.Path == "" && opts.Dir == "":
 		return w, nil
 	case strings.HasSuffix(c.Path, "/"):
@@ -76,6 +83,9 @@ func (c *Config) Build(name string, opts sinks.Options) (sinks.Resource, error) 
 	var err error
 	if w.path, err = atomicfile.Clean(path); err != nil {
 		return nil, &sinks.ParamError{Param: "path", Err: err}
+	}
+	if c.State == absent {
+		return &derived.Absent{Path: w.path}, nil
 	}
 	return w, nil
 }

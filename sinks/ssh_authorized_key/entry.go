@@ -220,12 +220,14 @@ func (t *listing) text() []byte {
 	return text
 }
 
+// size stands for options in a change.
+func size(options string) string { return fmt.Sprintf("(%d bytes)", len(options)) }
+
 // differences are those between two lines with the same key. Options may hold what is
 // not for everybody, such as a command, so only their lengths are shown.
 func (e entry) differences(want entry) []sinks.Change {
 	var changes []sinks.Change
 	if e.options != want.options {
-		size := func(s string) string { return fmt.Sprintf("(%d bytes)", len(s)) }
 		changes = append(changes, sinks.Change{Field: "options", From: size(e.options), To: size(want.options)})
 	}
 	if e.comment != want.comment {

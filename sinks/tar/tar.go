@@ -20,7 +20,7 @@ import (
 )
 
 // Spec is the kind "tar".
-var Spec = sinks.Spec{Kind: "tar", New: func() sinks.Config { return &Config{Format: "pax"} }}
+var Spec = sinks.Spec{Kind: "tar", New: func() sinks.Config { return &Config{State: "exists", Format: "pax"} }}
 
 // Config is the desired state of an archive.
 //
@@ -37,6 +37,10 @@ var Spec = sinks.Spec{Kind: "tar", New: func() sinks.Config { return &Config{For
 type Config struct {
 	// Path is the absolute path of the archive; the default is the resource's name.
 	Path string `param:"path"`
+
+	// State is "exists" or "absent". With "absent" only the path counts, and what is there is
+	// removed if it is a file.
+	State string `param:"state" oneof:"exists absent"`
 
 	// Inputs are the absolute paths of files and directories. Each is in the archive
 	// by its last element, with everything in it; of a directory that ends with a
@@ -78,6 +82,8 @@ func (c *Config) Build(name string, _ sinks.Options) (sinks.Resource, error) {
 		return nil, &sinks.ParamError{Param: param, Err: err}
 	case strings.HasSuffix(path, "/"):
 		return nil, &sinks.ParamError{Param: "path", Err: fmt.Errorf("%s is a directory, as the slash at its end says", path)}
+	case c.State == absent:
+		return &derived.Absent{Path: clean}, nil
 	case len(c.Inputs) == 0:
 		return nil, &sinks.ParamError{Param: "inputs", Err: errors.New("they are missing: give the files and directories to archive")}
 	case !known:

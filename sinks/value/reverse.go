@@ -1,0 +1,8 @@
+package value
+
+import "github.com/mgmtproject/mgmt/sinks"
+
+var _ sinks.Reverser = (*Config)(nil)
+
+// Reverse implements sinks.Reverser: there is nothing to undo.
+func (*Config) Reverse(map[string]string) (sinks.Config, error) { return nil, nil }
