@@ -69,6 +69,17 @@ func TestEdges(t *testing.T) {
 			"needs dir above /srv/in/x, which holds a file that it uses",
 			"needs mount above /srv/in/x, on which a file is that it uses",
 		}},
+		{"a file that is made from a template comes after it", "/srv/x", &file.Config{TemplateFile: "/srv/in/x.tmpl"}, []string{
+			"provides file /srv/x",
+			"needs dir above /srv/x, which holds it",
+			"needs mount above /srv/x, on which it is",
+			"needs owned /srv/x, which brings it",
+			"needs file /srv/in/x.tmpl, its template",
+			"needs owned /srv/in/x.tmpl, which brings a file that it uses",
+			"needs edits /srv/in/x.tmpl, which changes a file that it uses",
+			"needs dir above /srv/in/x.tmpl, which holds a file that it uses",
+			"needs mount above /srv/in/x.tmpl, on which a file is that it uses",
+		}},
 		{"a file of fragments comes after all that is in them", "/srv/all", &file.Config{Fragments: []string{"/srv/in"}}, []string{
 			"provides file /srv/all",
 			"needs dir above /srv/all, which holds it",
