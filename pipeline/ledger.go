@@ -167,7 +167,7 @@ func (l *ledger) forgetReversals(resources []string) error {
 
 // retire marks units as gone: none of them makes a change from now on that has not been
 // noted before.
-func (l *ledger) retire(units []*unit) {
+func (l *ledger) retire(units map[identity]*unit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, u := range units {

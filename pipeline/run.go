@@ -368,16 +368,17 @@ func (e *engine) close() {
 // beside what else happens.
 func (e *engine) closeAll(units []*unit) {
 	for _, u := range units {
-		c, ok := u.resource().(sinks.Closer)
-		if !ok {
+		s := u.special.Load()
+		if s == nil || s.closed == nil {
 			continue
 		}
 		e.closing.Go(func() {
-			s := u.extra()
 			s.applying.Lock()
 			defer s.applying.Unlock()
-			if s.closed != nil {
-				defer close(s.closed)
+			defer close(s.closed)
+			c, ok := u.resource().(sinks.Closer)
+			if !ok {
+				return
 			}
 			if err := c.Close(); err != nil {
 				e.opts.Log.Warn("not closed in order", "res", u.vertex.String(), "error", err)

@@ -23,30 +23,49 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 		old[identity{u.vertex.Kind, u.vertex.Name}] = u
 	}
 	e.inForce.Store(g)
-	e.ledger.retire(leaving(old, g))
+	kept := make([]*unit, len(g.Vertices)) // by vertex: the unit that stays as it is
+	changed := make([]*unit, len(g.Vertices))
+	for i, v := range g.Vertices {
+		switch was := old[identity{v.Kind, v.Name}]; {
+		case was == nil:
+		case same(was.vertex, v):
+			kept[i] = was
+			delete(old, identity{v.Kind, v.Name})
+		default:
+			changed[i] = was
+		}
+	}
+	e.ledger.retire(old) // before it is asked what is to be undone
 	g = e.withUndoing(g)
+	for _, v := range g.Vertices[len(kept):] {
+		was := old[identity{v.Kind, v.Name}]
+		if was != nil && same(was.vertex, v) {
+			delete(old, identity{v.Kind, v.Name})
+			kept, changed = append(kept, was), append(changed, nil)
+		} else {
+			kept, changed = append(kept, nil), append(changed, was)
+		}
+	}
 	n := len(g.Vertices)
 	units, list := make([]*unit, n), make([]operators.Sink, n)
 	carry := make([]operators.Carry, n)
 	var counts Swap
 	var fresh []*unit
 	for i, v := range g.Vertices {
-		was := old[identity{v.Kind, v.Name}]
 		carry[i] = operators.Carry{Old: -1}
-		switch {
-		case was == nil:
-			counts.add(v, &counts.Added)
-			units[i] = newUnit(e, v, int32(i), nil)
-			fresh = append(fresh, units[i])
-		case same(was.vertex, v):
+		switch was := changed[i]; {
+		case kept[i] != nil:
 			counts.add(v, &counts.Kept)
-			carry[i] = operators.Carry{Old: was.index, Same: true}
-			units[i] = was
-			delete(old, identity{v.Kind, v.Name})
-		default:
+			carry[i] = operators.Carry{Old: kept[i].index, Same: true}
+			units[i] = kept[i]
+		case was != nil:
 			counts.add(v, &counts.Changed)
 			carry[i] = operators.Carry{Old: was.index}
 			units[i] = newUnit(e, v, int32(i), was)
+			fresh = append(fresh, units[i])
+		default:
+			counts.add(v, &counts.Added)
+			units[i] = newUnit(e, v, int32(i), nil)
 			fresh = append(fresh, units[i])
 		}
 		list[i] = units[i]
@@ -79,26 +98,6 @@ func (*Swap) add(v *Vertex, count *int) {
 	if !v.Undo {
 		*count++
 	}
-}
-
-// leaving lists the units that are not in g as they are.
-func leaving(old map[identity]*unit, g *Graph) []*unit {
-	if len(old) == 0 {
-		return nil
-	}
-	stay := make(map[*unit]bool, len(old))
-	for _, v := range g.Vertices {
-		if u := old[identity{v.Kind, v.Name}]; u != nil && same(u.vertex, v) {
-			stay[u] = true
-		}
-	}
-	var list []*unit
-	for _, u := range old {
-		if !stay[u] && !u.vertex.Undo {
-			list = append(list, u)
-		}
-	}
-	return list
 }
 
 // withUndoing is g with vertices that undo what has left it.
@@ -227,7 +226,7 @@ func same(a, b *Vertex) bool {
 	if a.Meta != b.Meta && !reflect.DeepEqual(a.Meta, b.Meta) {
 		return false
 	}
-	return a.tainted == b.tainted && slices.Equal(a.sends, b.sends) && slices.Equal(a.receives, b.receives) && params.Equal(a.Config, b.Config)
+	return sameLinks(a, b) && params.Equal(a.Config, b.Config)
 }
 
 // running returns g with the vertices that are in force: those of units that were kept

@@ -311,7 +311,7 @@ func (a *attempt) succeed(out *operators.Outcome, outcome sinks.Outcome) {
 			u.engine.opts.Log.Error("it may be undone again", "res", u.vertex.String(), "error", err)
 		}
 	}
-	if a.noted {
+	if a.noted && !u.gone.Load() {
 		if err := u.engine.ledger.done(u.vertex.String(), a.notified); err != nil {
 			u.engine.opts.Log.Error("it may be refreshed again", "res", u.vertex.String(), "error", err)
 		}
@@ -374,7 +374,7 @@ func newUnit(e *engine, v *Vertex, index int32, was *unit) *unit {
 	if !math.IsInf(v.Meta.Limit, 1) && !v.Meta.Hidden {
 		u.extra().limiter = rate.NewLimiter(rate.Limit(v.Meta.Limit), v.Meta.Burst)
 	}
-	if _, ok := v.Resource.(sinks.Closer); ok {
+	if _, ok := v.Resource.(sinks.Closer); ok || len(v.receives) > 0 {
 		u.extra().closed = make(chan struct{})
 	}
 	if was == nil {
