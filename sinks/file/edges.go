@@ -63,9 +63,6 @@ func (f *file) Needs() []sinks.Need {
 	if f.maker != nil {
 		needs = sinks.AddInput(needs, f.maker.path, "its template")
 	}
-	if f.maker != nil {
-		needs = sinks.AddInput(needs, f.maker.path, "its template")
-	}
 	for _, path := range f.fragments {
 		needs = sinks.AddInputTree(needs, path, "one of its fragments")
 	}
