@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -42,10 +41,10 @@ func (s StepState) changes() bool { return s == StepChange || s == StepRun || s 
 
 // Step is what a run would do with one resource.
 type Step struct {
-	// Vertex is the resource; nil for StepUndo.
+	// Vertex is the resource; nil for what is undone.
 	Vertex *Vertex
 
-	// Reversal is what a StepUndo undoes.
+	// Reversal is what is undone: by a StepUndo, or a StepFailed.
 	Reversal *Reversal
 
 	State StepState
@@ -109,6 +108,9 @@ func (f Forecast) Fails() bool { return f.Count(StepFailed, StepBlocked, StepWai
 type PlanOptions struct {
 	// State holds what earlier runs have left to be done; nil is nothing. It is only read.
 	State State
+
+	// Kinds are those of what is to be undone; without them it is listed, but not judged.
+	Kinds *sinks.Registry
 }
 
 // Plan foretells what a run of a compiled graph would do, and changes nothing. The
@@ -146,7 +148,10 @@ func Plan(ctx context.Context, g *Graph, opts PlanOptions) (Forecast, error) {
 			f.Steps = append(f.Steps, p.steps[v])
 		}
 	}
-	f.Steps = append(f.Steps, undone(g, saved.Reversals)...)
+	f.Steps = append(f.Steps, p.undoing(ctx, saved.Reversals)...)
+	if ctx.Err() != nil {
+		return Forecast{}, context.Cause(ctx)
+	}
 	return f, nil
 }
 
@@ -415,41 +420,4 @@ func (p *planner) looksAtTouched(at int32, r sinks.Resource) []*Vertex {
 		return p.behind[v]
 	})
 	return p.vertices(found)
-}
-
-// undone are the steps for what earlier runs have remembered of resources that are not in
-// the graph any more. What depended on another is undone before it.
-func undone(g *Graph, reversals []Reversal) []Step {
-	in := make(map[string]bool, len(g.Vertices))
-	for _, v := range g.Vertices {
-		in[v.String()] = true
-	}
-	gone := map[string]*Reversal{}
-	for i, r := range reversals {
-		if !in[r.Ref()] {
-			gone[r.Ref()] = &reversals[i]
-		}
-	}
-	names := make([]string, 0, len(gone))
-	for name := range gone {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(b, a) })
-	var steps []Step
-	done := map[string]bool{}
-	var visit func(name string)
-	visit = func(name string) {
-		if r := gone[name]; r != nil && !done[name] {
-			done[name] = true
-			for _, before := range r.Before {
-				visit(before)
-			}
-			steps = append(steps, Step{Reversal: r, State: StepUndo, Outcome: sinks.Outcome{Changed: true}})
-		}
-	}
-	for _, name := range names {
-		visit(name)
-	}
-	slices.Reverse(steps)
-	return steps
 }

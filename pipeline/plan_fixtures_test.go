@@ -104,13 +104,19 @@ func updatePlan(t *testing.T, path string, archive *txtar.Archive, plan string) 
 	}
 }
 
-func loadKinds(t *testing.T, text string) *pipeline.Graph {
+// allKinds are all that there are.
+func allKinds(t *testing.T) *sinks.Registry {
 	t.Helper()
 	reg, err := sinks.NewRegistry(allsinks.Specs...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := pipeline.Load("graph.yaml", []byte(text), reg)
+	return reg
+}
+
+func loadKinds(t *testing.T, text string) *pipeline.Graph {
+	t.Helper()
+	g, err := pipeline.Load("graph.yaml", []byte(text), allKinds(t))
 	if err == nil {
 		err = g.Compile(sinks.Options{Shared: &sinks.Shared{}})
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/exec"
 	"github.com/mgmtproject/mgmt/sinks/file"
 	"github.com/mgmtproject/mgmt/sources"
+	allsources "github.com/mgmtproject/mgmt/sources/all"
 	"github.com/mgmtproject/mgmt/streams"
 )
 
@@ -310,4 +311,54 @@ func ExamplePlan() {
 	// Output:
 	// change file[/motd] [state: absent -> exists content: "" -> hello]
 	// run exec[announce] [cmd: (not run) -> wall hello]
+}
+
+// What a reversed graph has made is undone by a run of another graph, as its plan says.
+func TestPlanOfWhatIsUndone(t *testing.T) {
+	dir := t.TempDir()
+	text := func(of string) string { return strings.ReplaceAll(of, "$DIR", dir) }
+	state := &memory{}
+	run := func(of string) (changed []string) {
+		opts := pipeline.Options{Sources: allsources.New(nil), State: state, Kinds: allKinds(t), ConvergedExit: true}
+		for r, err := range pipeline.Run(streams.Of(pipeline.Update{Graph: loadKinds(t, text(of))}), opts).Seq(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Kind == pipeline.Finished && r.Outcome.Changed {
+				changed = append(changed, r.Vertex.String())
+			}
+		}
+		return changed
+	}
+	run(`
+graph: before
+resources:
+  file:
+  - {name: $DIR/d/, state: exists, meta: {reverse: true}}
+  - {name: $DIR/d/a, content: a, meta: {reverse: true}}
+  - {name: $DIR/b, content: b, meta: {reverse: true}}
+  - {name: $DIR/c, content: c, meta: {reverse: true}}
+`)
+	if err := os.Remove(dir + "/c"); err != nil {
+		t.Fatal(err)
+	}
+	const after = "graph: after\nresources:\n  file:\n  - {name: other, path: $DIR/b, content: b}\n"
+	f, err := pipeline.Plan(t.Context(), loadKinds(t, text(after)), pipeline.PlanOptions{State: state, Kinds: allKinds(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := text("other right, file[$DIR/d/a] undo, file[$DIR/d/] undo")
+	if got := stepsOf(f); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if changes := f.Steps[1].Outcome.Changes; len(changes) != 1 || changes[0].To != "absent" {
+		t.Errorf("undoing would change %v", changes)
+	}
+	if got := run(after); !slices.Equal(got, []string{text("file[$DIR/d/a]"), text("file[$DIR/d/]")}) {
+		t.Errorf("the run has undone %q", got)
+	}
+	f, err = pipeline.Plan(t.Context(), loadKinds(t, text(after)), pipeline.PlanOptions{State: state, Kinds: allKinds(t)})
+	if err != nil || f.Changes() || f.Fails() {
+		t.Errorf("afterwards: %s, %v", stepsOf(f), err)
+	}
 }

@@ -91,6 +91,10 @@ func usageStatus(cmd *cobra.Command) int {
 }
 
 func (o *planOptions) plan(ctx context.Context, p Program, cmd *cobra.Command, file string) error {
+	reg, err := sinks.NewRegistry(allsinks.Specs...)
+	if err != nil {
+		return err
+	}
 	build, left, err := o.earlier(file)
 	if err != nil {
 		return err
@@ -100,7 +104,7 @@ func (o *planOptions) plan(ctx context.Context, p Program, cmd *cobra.Command, f
 		_ = complain(p, cmd, err) // whose status is that of other commands
 		return exitStatus(exitFailed)
 	}
-	f, err := pipeline.Plan(ctx, g, pipeline.PlanOptions{State: left})
+	f, err := pipeline.Plan(ctx, g, pipeline.PlanOptions{State: left, Kinds: reg})
 	if err != nil {
 		return err
 	}
