@@ -68,19 +68,19 @@ type record struct {
 }
 
 // condition is how the resource is now.
-func (r *record) condition() condition {
-	if r.running || r.due {
+func (rec *record) condition() condition {
+	if rec.running || rec.due {
 		return conditionPending
 	}
-	return r.after
+	return rec.after
 }
 
-func (r *record) troubled() bool {
-	switch r.after {
+func (rec *record) troubled() bool {
+	switch rec.after {
 	case conditionFailed, conditionRetrying, conditionBlocked:
 		return true
 	case conditionWaiting:
-		return !r.content
+		return !rec.content
 	}
 	return false
 }

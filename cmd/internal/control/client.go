@@ -75,7 +75,7 @@ func (c *Client) Tap(ctx context.Context, resource string, limit int) (*Stream, 
 	if limit > 0 {
 		query.Set("limit", strconv.Itoa(limit))
 	}
-	resp, err := c.do(ctx, "/tap", query)
+	resp, err := c.do(ctx, "/tap", query) //nolint:bodyclose // Stream.Close does
 	if err != nil {
 		return nil, err
 	}
@@ -102,14 +102,14 @@ func (s *Stream) Next() ([]byte, error) {
 }
 
 // Close ends the stream.
-func (s *Stream) Close() error { return s.body.Close() }
+func (s *Stream) Close() { _ = s.body.Close() }
 
 func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
 	resp, err := c.do(ctx, path, query)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
 		return fmt.Errorf("the answer of %s: %w", c.path, err)
 	}
@@ -136,7 +136,7 @@ func (c *Client) do(ctx context.Context, path string, query url.Values) (*http.R
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	var f failure
 	if err := json.NewDecoder(resp.Body).Decode(&f); err != nil || f.Error == "" {
 		return nil, fmt.Errorf("%s answers %s: is it another version of mgmt?", c.path, resp.Status)
