@@ -359,6 +359,10 @@ func TestOtherUsersAreRefused(t *testing.T) {
 			refused <- err
 			return
 		}
+		if _, err := os.Lstat(r.path); err != nil {
+			refused <- fmt.Errorf("the way there is barred: %v", err)
+			return
+		}
 		_, err := net.Dial("unix", r.path)
 		refused <- err
 	}()
