@@ -125,3 +125,37 @@ resources:
 		t.Errorf("the exit status is %d", out.code)
 	}
 }
+
+func TestPlanHidesSecrets(t *testing.T) {
+	dir := t.TempDir()
+	const secret = "Tr0ub4dor+3x"
+	if err := os.WriteFile(filepath.Join(dir, "password"), []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "made"), []byte("something else\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	graph := write(t, "graph.yaml", strings.ReplaceAll(`
+graph: site
+resources:
+  password:
+  - {name: p, length: 12, saved: true, path: $DIR/password}
+  file:
+  - {name: $DIR/made, mode: "0644", content: {from: "password[p]", output: password}}
+  exec:
+  - {name: says, env: {PASS: {from: "password[p]", output: password}}}
+  http_client:
+  - {name: $DIR/fails, url: "http://127.0.0.1:1/", sha256: {from: "password[p]", output: password}}
+  line:
+  - {name: l, file: $DIR/made, content: {from: "password[p]", output: password}}
+`, "$DIR", dir))
+	for _, args := range [][]string{{"plan", graph}, {"plan", graph, "--json"}} {
+		out := mgmt(t, "", args...)
+		if !strings.Contains(out.stdout, "exec[says]") || strings.Count(out.stdout, "(secret)") < 4 {
+			t.Errorf("%q: exit status %d:\n%s%s", args, out.code, out.stdout, out.stderr)
+		}
+		if strings.Contains(out.stdout+out.stderr, secret) {
+			t.Errorf("%q shows the secret:\n%s%s", args, out.stdout, out.stderr)
+		}
+	}
+}
