@@ -88,6 +88,9 @@ func (c *client) recall(found *unix.Stat_t) record {
 // on the file where that is possible, for the next run of the program, if lasting is set.
 func (c *client) remember(found *unix.Stat_t, rec record, lasting bool) {
 	rec.Size, rec.Mtime = found.Size, found.Mtim
+	if rec == c.known {
+		return // to write it again would wake us, and that for ever
+	}
 	c.known = rec
 	if b, err := json.Marshal(rec); err == nil && lasting {
 		_ = unix.Lsetxattr(c.path, attribute, b, 0)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mgmtproject/mgmt/sinks"
+	"github.com/mgmtproject/mgmt/sinks/params"
 )
 
 // goTypes are the Go types that types of outputs stand for.
@@ -178,6 +179,15 @@ func (k *kit) reversed() {
 	cfg, err := r.Reverse(found)
 	if err != nil || cfg == nil {
 		k.Fatalf("Reverse of what was %q returned %v, %v", found, cfg, err)
+	}
+	saved, again := "", k.spec.New()
+	if reflect.TypeOf(cfg) == reflect.TypeOf(again) {
+		if saved, err = params.Marshal(cfg, k.spec.New()); err == nil {
+			err = params.Unmarshal(again, saved)
+		}
+	}
+	if err != nil || !reflect.DeepEqual(cfg, again) {
+		k.Fatalf("what undoes it, %+v, is not the same when it is read again from its parameters %q: %+v, %v", cfg, saved, again, err)
 	}
 	undo, err := cfg.Build(k.c.Resource, sinks.Options{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -22,8 +22,9 @@ type config struct {
 	Path string `param:"path"`
 	Text string `param:"text"`
 
-	seen  int
-	noisy bool
+	Noisy bool `param:"noisy"`
+
+	seen int
 }
 
 const breakage = "SINKTEST_BREAKAGE"
@@ -76,8 +77,10 @@ func (c *config) Reverse(was map[string]string) (sinks.Config, error) {
 		text = "bad"
 	case broken == "Reverse acts":
 		os.Remove(c.Path)
-	case broken == "undoes it with noise":
-		return &config{Path: c.Path, Text: text, noisy: true}, nil
+	case broken == "undoes it in secret" && changed:
+		return &config{Path: c.Path, Text: text, seen: 1}, nil
+	case broken == "undoes it with noise" && changed:
+		return &config{Path: c.Path, Text: text, Noisy: true}, nil
 	}
 	if !changed {
 		return nil, nil
@@ -222,7 +225,7 @@ func (r *resource) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, e
 		if apply {
 			r.applied++
 		}
-		return r.outcome(sinks.Outcome{Changed: broken == "never idle" || r.c.noisy}), nil
+		return r.outcome(sinks.Outcome{Changed: broken == "never idle" || r.c.Noisy}), nil
 	}
 	if !apply {
 		if broken == "a check acts" {
@@ -353,6 +356,7 @@ func TestGuards(t *testing.T) {
 		{"undoes it wrongly", "undone it is"},
 		{"undoes it badly", `what undoes it can't be built: text "bad" is bad`},
 		{"undoes it with noise", "want Changed to be false"},
+		{"undoes it in secret", "is not the same when it is read again from its parameters"},
 		{"Reverse acts", "Reverse has changed the system"},
 		{"does not close", "Close: the door is stuck"},
 		{"hangs when it is closed", "Close does not return"},
