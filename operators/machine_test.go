@@ -449,13 +449,17 @@ func (r *rig) settled() {
 // rests and swaps. After each transition it holds it against the model, which says exactly
 // who may run, how much is pending and who is blocked, and against the witness, which
 // states the promises one by one.
-func TestMachineFitsModel(t *testing.T) { rapid.Check(t, machineFitsModel) }
+func TestMachineFitsModel(t *testing.T) { fitsModel(t, 10) }
 
 func TestSoakMachine(t *testing.T) {
 	if os.Getenv("MGMT_SOAK") == "" {
 		t.Skip("takes minutes: make soak")
 	}
-	for range 2_000 { // of 100 runs each
+	fitsModel(t, 2_000)
+}
+
+func fitsModel(t *testing.T, times int) {
+	for range times { // of 100 runs each
 		rapid.Check(t, machineFitsModel)
 	}
 }

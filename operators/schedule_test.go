@@ -255,6 +255,23 @@ func TestSemaphores(t *testing.T) {
 	}
 }
 
+// A vertex that waits for a worker, with its semaphore, gives it up for an ancestor. When
+// the worker comes, somebody else has the semaphore.
+func TestSemaphoreLostWhileQueued(t *testing.T) {
+	const s = time.Second
+	synctest.Test(t, func(t *testing.T) {
+		long, x := &actor{name: "long", takes: 4 * s}, &actor{name: "x", takes: s, schedule: operators.Schedule{Waits: true}}
+		b, c := &actor{name: "b", schedule: operators.Schedule{Semaphores: sema("s").Semaphores}}, &actor{name: "c", takes: 9 * s, schedule: sema("s")}
+		wake := func(at time.Duration, v int32) cue { return cue{at, operators.Input{Wake: []int32{v}}} }
+		got := timeline(t, operators.SequenceOptions{Workers: 1}, []cue{
+			{0, operators.Input{Graph: newGraph(t, cast(long, x, b, c), operators.Edge{From: 1, To: 2})}},
+			wake(20*s, 0), wake(21*s, 2), wake(22*s, 3), wake(22500*time.Millisecond, 1),
+		})
+		diff(t, got[slices.Index(got, "20s long starts"):],
+			"20s long starts", "22.5s c starts", "22.5s x starts", "23.5s x ok", "24s long ok", "31.5s b ok", "31.5s b starts", "31.5s c ok", "31.5s idle")
+	})
+}
+
 func TestSemaphoresAcrossSwaps(t *testing.T) {
 	const s = time.Second
 	t.Run("what has left the graph keeps its hold to its end", func(t *testing.T) {
@@ -267,6 +284,18 @@ func TestSemaphoresAcrossSwaps(t *testing.T) {
 				{2 * s, operators.Input{Wake: []int32{0}}},
 			})
 			diff(t, got, "0s a starts", "0s b ok", "0s b starts", "4s a left", "4s b ok", "4s b starts", "4s idle")
+		})
+	})
+	t.Run("a smaller count holds for what was kept", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, b, c := &actor{name: "a", takes: 5 * s, schedule: sema("s")}, &actor{name: "b", schedule: sema("s")}, &actor{name: "c", schedule: sema("s:2")}
+			got := timeline(t, operators.SequenceOptions{}, []cue{
+				{0, operators.Input{Graph: newGraph(t, cast(a, b, c))}},
+				{s, operators.Input{Wake: []int32{1}}},
+				{2 * s, operators.Input{Graph: newGraph(t, cast(a, b)), Carry: kept(2)}},
+				{3 * s, operators.Input{Wake: []int32{1}}},
+			})
+			diff(t, got, "0s a starts", "0s b ok", "0s b starts", "0s c ok", "0s c starts", "1s b ok", "1s b starts", "5s a ok", "5s b ok", "5s b starts", "5s idle")
 		})
 	})
 	t.Run("those in line keep their order, and a larger count lets them go on", func(t *testing.T) {
