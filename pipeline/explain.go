@@ -28,6 +28,9 @@ type Explanation struct {
 	// Hidden says that it is never run on this host.
 	Hidden bool `json:"hidden,omitempty"`
 
+	// Undo says that it is there to undo what has left the graph.
+	Undo bool `json:"undo,omitempty"`
+
 	// Params are the parameters after defaults, in the order of the kind, but for those
 	// that only old files have and that are not given.
 	Params []ExplainedParam `json:"params"`
@@ -153,7 +156,7 @@ func (g *Graph) unknown(resource string) error {
 func Explain(g *Graph, v *Vertex) Explanation {
 	at := int32(slices.Index(g.Vertices, v))
 	x := Explanation{
-		Resource: v.String(), File: g.File, Line: v.Pos.Line, Hidden: v.Meta.Hidden,
+		Resource: v.String(), File: g.File, Line: v.Pos.Line, Hidden: v.Meta.Hidden, Undo: v.Undo,
 		Params: explainParams(v), Meta: explainMeta(v.Meta), After: []Relation{}, Before: []Relation{}, Watches: explainWatches(v),
 	}
 	received := map[string][]Link{}

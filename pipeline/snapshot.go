@@ -96,6 +96,9 @@ type ResourceStatus struct {
 	// "running" or "hidden".
 	State string `json:"state"`
 
+	// Undo says that it is there to undo what has left the graph.
+	Undo bool `json:"undo,omitempty"`
+
 	// By is the ancestor that blocks it, or who has not sent Output.
 	By     string `json:"by,omitempty"`
 	Output string `json:"output,omitempty"`
@@ -256,17 +259,22 @@ func (s *Status) Resource(v *Vertex) (ResourceStatus, bool) {
 	return s.resource(i, s.holders()), true
 }
 
-// holders returns, for those that come after a resource that has failed, which one that
-// is. A run tells of what is blocked only when nothing else is left to be done; whoever
+// holders returns, for those that come after a resource that has failed, or waits for a
+// value, which one that is. A run tells of what is blocked only when nothing else is left to be done; whoever
 // asks in between wants to know it, too.
 func (s *Status) holders() map[int32]int32 {
-	if s.counts[conditionFailed] == 0 || s.counts[conditionPending] == 0 {
+	if s.counts[conditionFailed]+s.counts[conditionWaiting] == 0 || s.counts[conditionPending] == 0 {
 		return nil
+	}
+	holds := func(i int32) bool {
+		r := &s.records[i]
+		c := r.condition()
+		return c == conditionFailed || c == conditionWaiting && !r.content
 	}
 	by := map[int32]int32{}
 	var queue []int32
 	for i := range s.records {
-		if s.records[i].condition() == conditionFailed {
+		if holds(int32(i)) {
 			queue = append(queue, int32(i))
 		}
 	}
@@ -277,7 +285,7 @@ func (s *Status) holders() map[int32]int32 {
 		v := queue[at]
 		for _, e := range s.out.edges(v) {
 			to := s.graph.Edges[e].To
-			if _, seen := by[to]; seen || s.records[to].condition() == conditionFailed {
+			if _, seen := by[to]; seen || holds(to) {
 				continue
 			}
 			by[to] = v
@@ -298,7 +306,7 @@ func (s *Status) heldBack(i int32, holders map[int32]int32) bool {
 
 func (s *Status) resource(i int32, holders map[int32]int32) ResourceStatus {
 	rec, v := &s.records[i], s.graph.Vertices[i]
-	out := ResourceStatus{Resource: v.String(), State: rec.condition().String(), Repairs: int(rec.changes)}
+	out := ResourceStatus{Resource: v.String(), State: rec.condition().String(), Undo: v.Undo, Repairs: int(rec.changes)}
 	switch {
 	case rec.running:
 		out.State = "running"

@@ -161,6 +161,7 @@ func (s *Status) update(rec *record, r *Result) {
 	case Blocked:
 		rec.hold(conditionBlocked, r)
 	case Waiting:
+		s.Converged = false
 		rec.hold(conditionWaiting, r)
 		rec.content = r.Noop
 	case Flapping:
@@ -315,7 +316,11 @@ func (s *Status) Failures() []error {
 		switch {
 		case !rec.troubled():
 		case rec.after == conditionBlocked:
-			note(&blocked, v, "not run, because %s has failed", rec.more.by)
+			why := "has failed"
+			if by, ok := s.place(rec.more.by); ok && s.records[by].after == conditionWaiting {
+				why = "waits for a value"
+			}
+			note(&blocked, v, "not run, because %s %s", rec.more.by, why)
 		case rec.after == conditionWaiting:
 			note(&waiting, v, "waits for %s, which has not sent %s", rec.more.by, rec.more.output)
 		default:

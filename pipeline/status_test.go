@@ -112,6 +112,12 @@ func TestStatusFollowsEachResource(t *testing.T) {
 			[]string{"step[b]: waits for step[a], which has not sent stdout"},
 		},
 		{
+			"what comes after one that waits for a value",
+			[]pipeline.Result{held(pipeline.Waiting, a, b, "stdout"), held(pipeline.Blocked, b, a, "")},
+			"blocked=1 waiting=1 trouble=2 step[b]:blocked(step[a] ) step[a]:waiting(step[b] stdout)",
+			[]string{"step[b]: not run, because step[a] waits for a value", "step[a]: waits for step[b], which has not sent stdout"},
+		},
+		{
 			"a value does not come since nothing is changed", []pipeline.Result{noop(change(end(a, nil))), noop(waiting)},
 			"differs=1 waiting=1 step[b]:waiting(step[a] stdout) step[a]:differs", nil,
 		},
@@ -156,7 +162,7 @@ func TestStatusFollowsEachResource(t *testing.T) {
 			if !slices.Equal(lines, c.lines) {
 				t.Errorf("failures %q, want %q", lines, c.lines)
 			}
-			if c.lines != nil && !strings.Contains(c.name, "value") && !errors.Is(s.Failures()[0], broken) {
+			if c.lines != nil && !strings.Contains(c.name, " value") && !errors.Is(s.Failures()[0], broken) {
 				t.Error("the failure does not wrap its cause")
 			}
 			if snap := s.Snapshot(0); snap.Well() != (c.lines == nil) {

@@ -158,6 +158,9 @@ func writeExplanation(w io.Writer, x explanation, now time.Time) error {
 	if x.Hidden {
 		s.line("hidden: it is never run on this host")
 	}
+	if x.Undo {
+		s.line("it has left the graph, and is undone")
+	}
 	given, absent := parameterRows(x.Params)
 	if len(absent) > 0 {
 		given = append(given, [2]string{"not given", strings.Join(absent, ", ")})

@@ -130,6 +130,9 @@ func writeStatus(w io.Writer, st control.Status, now time.Time) error {
 			if sort.name == "flapping" {
 				about = flaps(r.Flapping, now)
 			}
+			if r.Undo {
+				about = strings.TrimSuffix("to be undone: "+about, ": ")
+			}
 			rows = append(rows, [2]string{r.Resource, about})
 		}
 		s.columns(sort.name, rows, sort.count-len(rows))
