@@ -87,8 +87,9 @@ func (l *line) step(s pipeline.Step) {
 		l.clean(Describe(s.Err))
 	}
 	l.WriteByte('\n')
+	left := maxAllLines
 	for _, c := range s.Outcome.Changes {
-		l.change(s.Ref(), c)
+		left -= l.change(s.Ref(), c, left > 0)
 	}
 }
 
@@ -110,22 +111,25 @@ func named(vertices []*pipeline.Vertex) string {
 	return strings.Join(names, ", ")
 }
 
-// change writes c: on a line, or as a difference if it does not fit there.
-func (l *line) change(ref string, c sinks.Change) {
+// change writes c: on a line, or as a difference if it does not fit there and there is
+// room. It returns the number of lines of the difference.
+func (l *line) change(ref string, c sinks.Change, room bool) int {
 	const indent = "    "
 	if !c.Secret && oneLine(c.From) && oneLine(c.To) {
 		l.WriteString(indent)
 		l.clean(c.Field + ": " + quoted(c.From) + " -> " + quoted(c.To))
 		l.WriteByte('\n')
-		return
+		return 0
 	}
-	if l.below = DiffOf(ref, []sinks.Change{c}); l.below != "" {
+	if room && multiline(c) {
+		l.below = DiffOf(ref, []sinks.Change{c})
 		l.diff(indent)
-		return
+		return strings.Count(string(l.below), "\n")
 	}
 	l.WriteString(indent)
 	l.clean(c.String())
 	l.WriteByte('\n')
+	return 0
 }
 
 func oneLine(s string) bool {

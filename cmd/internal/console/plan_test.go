@@ -73,6 +73,22 @@ would undo    file[/old]
 	}
 }
 
+func TestPlanIsBounded(t *testing.T) {
+	many := make([]sinks.Change, 100)
+	for i := range many {
+		many[i] = sinks.Change{Field: "content", To: strings.Repeat("line\n", 150)}
+	}
+	_, file, _ := graph()
+	var b strings.Builder
+	f := pipeline.Forecast{Steps: []pipeline.Step{{Vertex: file, State: pipeline.StepChange, Outcome: sinks.Outcome{Changed: true, Changes: many}}}}
+	if err := console.WritePlan(&b, f, false); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(b.String(), "\n"); n > 600 || strings.Count(b.String(), `content: "" -> (150 lines, 750 bytes)`) != 97 {
+		t.Errorf("the plan has %d lines, at the end:\n%s", n, b.String()[b.Len()-200:])
+	}
+}
+
 func ExampleWritePlan() {
 	g := &pipeline.Graph{Name: "site"}
 	motd := g.Add("file", "/etc/motd", nil)
