@@ -114,6 +114,12 @@ var graphs = map[string]struct {
 	"exec-guards.yaml": {want: map[string]string{"index": "32\n", "list": "filled\n", "switch": "on\n", "never": absent}},
 	"exec-watch.yaml":  {want: map[string]string{"messages": "", "copy": "", "lines": "again\n"}},
 	"retry.yaml":       {want: map[string]string{"tries": "try\ntry\ntry\n", "done": ""}},
+	"backoff.yaml":     {want: map[string]string{"attempts": "\n\n\n\n", "share": ""}},
+	"limit.yaml":       {want: map[string]string{"count": "0\n"}},
+	"realize.yaml":     {want: map[string]string{"disk": "done\n"}},
+	"semaphores.yaml": {want: map[string]string{"meanwhile": ""}, order: [][2]string{
+		{"end exec[meanwhile]", "end exec[copy a]"}, {"end exec[meanwhile]", "end exec[copy b]"},
+	}},
 	"failure.yaml": {
 		want: map[string]string{"behind-it": absent, "beside-it": "made"},
 		fails: []string{
