@@ -48,6 +48,7 @@ func TestAskingUsage(t *testing.T) {
 		{"a file that is not there", []string{"explain", "/proc/nowhere.yaml", "exec[count]"}, 2, "open /proc/nowhere.yaml: no such file or directory"},
 		{"a file with a mistake", []string{"explain", write(t, "bad.yaml", "graph: g\nresources:\n  fiel: []\n"), "x"}, 2, `did you mean "file"?`},
 		{"no run to explain with", []string{"explain", "exec[count]", "--prefix", t.TempDir()}, 1, "no run is under way below "},
+		{"a bare name that is also that of a file", []string{"explain", "/etc/passwd", "--prefix", t.TempDir()}, 1, "no run is under way below "},
 		{"no run to tap", []string{"tap", "--prefix", t.TempDir()}, 1, "mgmt tap: no run is under way below "},
 		{"two resources to tap", []string{"tap", "a", "b"}, 2, `unexpected argument "b"; name one resource, or none for all`},
 		{"a limit that is none", []string{"tap", "--limit=few"}, 2, `--limit: "few" is not a number of 0 or more`},

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -66,7 +68,7 @@ Exit status:
 			case 0:
 				return usagef("which resource? Name a graph file and one of its resources")
 			case 1:
-				if info, err := os.Stat(args[0]); err == nil && info.Mode().IsRegular() {
+				if _, err := os.Stat(args[0]); err == nil && slices.Contains(graphExtensions, strings.TrimPrefix(filepath.Ext(args[0]), ".")) {
 					return usagef("which resource of %s? Name it, as in 'file[/etc/motd]'", args[0])
 				}
 			case 2:
@@ -339,7 +341,7 @@ func nowRows(x explanation, now time.Time) [][2]string {
 		}
 		rows = append(rows, [2]string{"result", result})
 	}
-	rows = append(rows, [2]string{"changed", fmt.Sprintf("%d times in this run", r.Repairs)})
+	rows = append(rows, [2]string{"changed", counted(r.Repairs, "time") + " in this run"})
 	if r.Flapping != nil {
 		rows = append(rows, [2]string{"flapping", flaps(r.Flapping, now)})
 	}
