@@ -115,3 +115,43 @@ func BenchmarkVertexMemory(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkReadLinks loads and compiles files in which half of the resources send a value
+// to the other half.
+func BenchmarkReadLinks(b *testing.B) {
+	reg := fileRegistry(b)
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		var text strings.Builder
+		text.WriteString("graph: bench\nresources:\n  exec:\n")
+		for i := range n / 2 {
+			fmt.Fprintf(&text, "  - name: e%d\n", i)
+		}
+		text.WriteString("  file:\n")
+		for i := range n / 2 {
+			fmt.Fprintf(&text, "  - name: /srv/f%d\n    content: {from: \"exec[e%d]\", output: stdout}\n", i, i)
+		}
+		data := []byte(text.String())
+		b.Run(fmt.Sprint(n, "/load"), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := pipeline.Load("graph.yaml", data, reg); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprint(n, "/compile"), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				g, err := pipeline.Load("graph.yaml", data, reg)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				if err := g.Compile(sinks.Options{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
