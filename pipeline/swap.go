@@ -23,29 +23,11 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 		old[identity{u.vertex.Kind, u.vertex.Name}] = u
 	}
 	e.inForce.Store(g)
-	kept := make([]*unit, len(g.Vertices)) // by vertex: the unit that stays as it is
-	changed := make([]*unit, len(g.Vertices))
-	for i, v := range g.Vertices {
-		switch was := old[identity{v.Kind, v.Name}]; {
-		case was == nil:
-		case same(was.vertex, v):
-			kept[i] = was
-			delete(old, identity{v.Kind, v.Name})
-		default:
-			changed[i] = was
-		}
-	}
+	matches := match(old, g.Vertices)
 	e.ledger.retire(old) // before it is asked what is to be undone
+	asked := len(g.Vertices)
 	g = e.withUndoing(g)
-	for _, v := range g.Vertices[len(kept):] {
-		was := old[identity{v.Kind, v.Name}]
-		if was != nil && same(was.vertex, v) {
-			delete(old, identity{v.Kind, v.Name})
-			kept, changed = append(kept, was), append(changed, nil)
-		} else {
-			kept, changed = append(kept, nil), append(changed, was)
-		}
-	}
+	matches = slices.Concat(matches, match(old, g.Vertices[asked:]))
 	n := len(g.Vertices)
 	units, list := make([]*unit, n), make([]operators.Sink, n)
 	carry := make([]operators.Carry, n)
@@ -53,15 +35,15 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 	var fresh []*unit
 	for i, v := range g.Vertices {
 		carry[i] = operators.Carry{Old: -1}
-		switch was := changed[i]; {
-		case kept[i] != nil:
+		switch m := matches[i]; {
+		case m.same:
 			counts.add(v, &counts.Kept)
-			carry[i] = operators.Carry{Old: kept[i].index, Same: true}
-			units[i] = kept[i]
-		case was != nil:
+			carry[i] = operators.Carry{Old: m.was.index, Same: true}
+			units[i] = m.was
+		case m.was != nil:
 			counts.add(v, &counts.Changed)
-			carry[i] = operators.Carry{Old: was.index}
-			units[i] = newUnit(e, v, int32(i), was)
+			carry[i] = operators.Carry{Old: m.was.index}
+			units[i] = newUnit(e, v, int32(i), m.was)
 			fresh = append(fresh, units[i])
 		default:
 			counts.add(v, &counts.Added)
@@ -91,6 +73,30 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 	e.inForce.Store(e.graph)
 	e.carryRefreshes(carry)
 	return operators.Input{Graph: graph, Carry: carry, Wake: e.wakeKept(carry)}, nil
+}
+
+// matched is the unit that a vertex of a new graph had before, if any.
+type matched struct {
+	was  *unit
+	same bool // it stays as it is
+}
+
+// match finds the units of vertices, and takes those that stay out of old.
+func match(old map[identity]*unit, vertices []*Vertex) []matched {
+	list := make([]matched, len(vertices))
+	if len(old) == 0 {
+		return list
+	}
+	for i, v := range vertices {
+		id := identity{v.Kind, v.Name}
+		if was := old[id]; was != nil {
+			list[i] = matched{was, same(was.vertex, v)}
+			if list[i].same {
+				delete(old, id)
+			}
+		}
+	}
+	return list
 }
 
 // add counts a vertex that the graph asks for.
