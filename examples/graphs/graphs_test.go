@@ -157,6 +157,23 @@ var graphs = map[string]struct {
 		before: writes("hosts", "127.0.0.1 localhost\n  192.0.2.7 oldprinter\n"),
 		want:   map[string]string{"hosts": "127.0.0.1 localhost\n192.0.2.1 printer\n"},
 	},
+	"grouping.yaml": {
+		before: writes("hosts", "127.0.0.1 localhost\n192.0.2.7 oldprinter\n"),
+		check: func(dir string) error {
+			got, err := os.ReadFile(dir + "/hosts")
+			lines := slices.Sorted(strings.Lines(string(got)))
+			if want := []string{"127.0.0.1 localhost\n", "192.0.2.1 gateway\n", "192.0.2.2 printer\n", "192.0.2.3 nas\n"}; !slices.Equal(lines, want) {
+				return fmt.Errorf("hosts has the lines %q, want %q (%w)", lines, want, err)
+			}
+			return nil
+		},
+	},
+	"reverse.yaml": {
+		before: writes("motd", "welcome\n", "hosts", "127.0.0.1 localhost\n"),
+		want: map[string]string{
+			"maintenance/notice": "back soon\n", "motd": "under maintenance\n", "hosts": "127.0.0.1 localhost\n192.0.2.1 spare\n",
+		},
+	},
 	"archive.yaml": {
 		want: map[string]string{"conf/app.conf": "listen 8080\n"},
 		check: func(dir string) error {
@@ -175,8 +192,12 @@ var graphs = map[string]struct {
 	"template.yaml": {want: map[string]string{
 		"resolv.conf": "search example.org\nnameserver 192.0.2.1\nnameserver 192.0.2.2\n", "motd": "Welcome to \"the machine room\"!\n",
 	}},
-	"http-server.yaml":      {want: map[string]string{"downloaded": "welcome\n"}},
-	"password.yaml":         {check: modes(map[string]os.FileMode{"database.password": 0o600})},
+	"http-server.yaml": {want: map[string]string{"downloaded": "welcome\n"}},
+	"password.yaml":    {check: modes(map[string]os.FileMode{"database.password": 0o600})},
+	"send-receive.yaml": {want: map[string]string{
+		"greeting": "hello\n", "copy": "hello\n",
+		"record": "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03 20\n",
+	}},
 	"messages.yaml":         {},
 	"short-edges.yaml":      {},
 	"references.yaml":       {},
@@ -447,6 +468,36 @@ func TestEachLineOfAWatchIsAnEvent(t *testing.T) {
 		return bytes.Count(got, []byte("\n")) > 1
 	})
 	p.stop()
+}
+
+// TestReverse has all but one of the resources leave the graph between two runs.
+func TestReverse(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "reverse.yaml")
+	if err := graphs["reverse.yaml"].before(h.dir); err != nil {
+		t.Fatal(err)
+	}
+	h.judge(h.converge(), nil)
+	text, err := os.ReadFile(h.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, _, ok := strings.Cut(string(text), "  file:\n")
+	if !ok {
+		t.Fatal("there is nothing to take out")
+	}
+	if err := os.WriteFile(h.file, []byte(rest), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.judge(h.converge(), nil)
+	for path, want := range map[string]string{"motd": "welcome\n", "hosts": "127.0.0.1 localhost\n"} {
+		if got, err := os.ReadFile(filepath.Join(h.dir, path)); err != nil || string(got) != want {
+			t.Errorf("%s holds %q (%v), want %q", path, got, err, want)
+		}
+	}
+	if _, err := os.Lstat(h.dir + "/maintenance"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory is still there (%v)", err)
+	}
 }
 
 func TestTimerTicks(t *testing.T) {
