@@ -72,7 +72,7 @@ func (p *param) accepts(t reflect.Type, key string, sent sinks.Type) error {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	ok := false
+	var ok bool
 	switch t.Kind() {
 	case reflect.Slice:
 		ok = t.Elem().Kind() == reflect.String && (sent == sinks.TypeStrings || sent == sinks.TypeString)
