@@ -175,6 +175,8 @@ func (a *agent) subscribe(ctx context.Context) error {
 		ConvergedTimeout: a.opts.convergedTimeout.Duration,
 		ConvergedExit:    a.opts.convergedTimeout.given,
 		Trace:            a.traced(),
+		State:            kept.state,
+		Kinds:            reg,
 	}).Subscribe(ctx, a.observe)
 }
 
