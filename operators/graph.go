@@ -25,7 +25,9 @@ type Sink interface {
 type Scheduled interface {
 	Sink
 
-	// Schedule is called once for every graph that the sink is a part of.
+	// Schedule is called once for every graph that the sink is a part of, just before the
+	// graph is swapped in and, if the sink is in the running one, beside its CheckApply.
+	// A run that has begun goes on as it was scheduled.
 	Schedule() Schedule
 }
 

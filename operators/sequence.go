@@ -103,9 +103,10 @@ type SequenceOptions struct {
 // pending, running or failed; it runs once at a time, and inputs during a run lead to
 // exactly one more; after the last input for a vertex a CheckApply that started later
 // ends, or the vertex is reported as failed or blocked; whatever may run does at once,
-// within the options and the Schedule of its sink; a vertex that changed something makes its successors run, one
-// that was right does not; a failure holds back its descendants only; and without input
-// nothing happens. An input for one vertex of a quiet graph costs O(1).
+// within the options and the Schedule of its sink; a vertex that changed something makes
+// its successors run, one that was right does not; a failure holds back its descendants
+// only; and without input nothing happens. An input for one vertex of a quiet graph
+// costs O(1).
 //
 // It completes when in has completed and nothing is pending. The results come from
 // several goroutines, one at a time; those of one vertex are in order.
