@@ -53,13 +53,12 @@ func (c *compiler) links() {
 	for i := range g.Links {
 		c.link(&g.Links[i], outputs)
 	}
-	places := map[Position]bool{} // where the file says that something is received
+	t := targets{taken: map[target]*Link{}, given: map[target]bool{}, looked: map[target]bool{}, places: map[Position]bool{}}
 	for _, l := range g.Links {
-		places[l.Pos] = true
+		t.places[l.Pos] = true
 	}
-	taken := map[target]*Link{}
 	for i := range g.Links {
-		c.collide(&g.Links[i], taken, places)
+		c.collide(&g.Links[i], &t)
 	}
 	for i := range g.Links {
 		l := &g.Links[i]
@@ -70,13 +69,10 @@ func (c *compiler) links() {
 		to.receives = append(to.receives, received{from.String(), l.Output, l.Param, l.Key})
 		from.sends = append(from.sends, l.Output)
 	}
-	for _, l := range g.Links {
-		if g.has(&l) {
-			from, to := g.Vertices[l.From], g.Vertices[l.To]
-			slices.Sort(from.sends)
-			from.sends = slices.Compact(from.sends)
-			slices.SortFunc(to.receives, compareReceived)
-		}
+	for _, v := range g.Vertices {
+		slices.Sort(v.sends)
+		v.sends = slices.Compact(v.sends)
+		slices.SortFunc(v.receives, compareReceived)
 	}
 	g.connectLinks()
 }
@@ -181,30 +177,60 @@ type target struct {
 	param, key string
 }
 
+// targets are the parameters that a file gives or that are received.
+type targets struct {
+	taken  map[target]*Link
+	given  map[target]bool   // by the file itself
+	looked map[target]bool   // the parameters that given is about
+	places map[Position]bool // where the file says that something is received
+}
+
 // collide reports a parameter that is received twice, or is also given by the file.
-func (c *compiler) collide(l *Link, taken map[target]*Link, places map[Position]bool) {
+func (c *compiler) collide(l *Link, t *targets) {
 	if !c.g.has(l) {
 		return
 	}
 	to := c.g.Vertices[l.To]
 	at := cmp.Or(l.paramAt, l.Pos)
-	if to.node != nil && to.Config != nil && givenBy(to, l, places) {
+	this, whole, part := target{l.To, l.Param, l.Key}, target{l.To, l.Param, ""}, target{l.To, l.Param, anyKey}
+	if to.node != nil && to.Config != nil && !t.looked[whole] {
+		t.looked[whole] = true
+		t.look(to, whole)
+	}
+	if t.given[this] || l.Key == "" && t.given[part] {
 		c.report(at, "remove one of them", "%s of %s is received, and the file gives it as well", l.target(), brief(to.String()))
 	}
-	this, whole, part := target{l.To, l.Param, l.Key}, target{l.To, l.Param, ""}, target{l.To, l.Param, anyKey}
-	first := cmp.Or(taken[this], taken[whole])
+	first := cmp.Or(t.taken[this], t.taken[whole])
 	if l.Key == "" {
-		first = cmp.Or(first, taken[part])
+		first = cmp.Or(first, t.taken[part])
 	}
 	if first != nil {
 		c.report(at, "keep one of them", "%s of %s is received from %s, and %s from %s%s", l.target(), brief(to.String()),
 			brief(c.g.Vertices[l.From].String()), first.target(), brief(c.g.Vertices[first.From].String()), firstAtLine(first.Pos))
 		return
 	}
-	taken[this] = l
+	t.taken[this] = l
 	if l.Key != "" {
-		taken[part] = l
+		t.taken[part] = l
 	}
+}
+
+// look notes what the file itself gives for a parameter, and for its keys.
+func (t *targets) look(to *Vertex, whole target) {
+	_, value := params.Locate(to.node, to.Config, whole.param)
+	switch {
+	case value == nil || params.IsNull(value) || t.places[posOf(value)]:
+		return
+	case params.Resolve(value).Kind != yaml.MappingNode:
+		t.given[whole] = true
+		return
+	}
+	params.Each(value, func(key, v *yaml.Node, _ bool) {
+		if !t.places[posOf(v)] {
+			t.given[target{whole.to, whole.param, key.Value}] = true
+			t.given[target{whole.to, whole.param, anyKey}] = true
+		}
+	})
 }
 
 // anyKey is no key that a file could have, since it is no text.
@@ -216,20 +242,6 @@ func firstAtLine(at Position) string {
 		return ""
 	}
 	return fmt.Sprintf(" (line %d)", at.Line)
-}
-
-// givenBy says that the file itself has a value for what a link sends. Places are where
-// it says that something is received.
-func givenBy(to *Vertex, l *Link, places map[Position]bool) bool {
-	_, value := params.Locate(to.node, to.Config, l.Param)
-	if value == nil || params.IsNull(value) || places[posOf(value)] {
-		return false
-	}
-	if l.Key == "" || params.Resolve(value).Kind != yaml.MappingNode {
-		return true
-	}
-	_, value = params.Locate(value, &struct{}{}, l.Key)
-	return value != nil && !places[posOf(value)]
 }
 
 // linkWhy begins Edge.Why of an edge that nobody has declared but by a link.
