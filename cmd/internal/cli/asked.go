@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"os"
+	"time"
 
 	"github.com/mgmtproject/mgmt/cmd/internal/console"
 	"github.com/mgmtproject/mgmt/cmd/internal/control"
@@ -11,8 +12,14 @@ import (
 	"github.com/mgmtproject/mgmt/pipeline"
 )
 
-// listed is how many resources are in each list of a status that somebody asks for.
-const listed = 1000
+const (
+	// listed is how many resources are in each list of a status that somebody asks for.
+	listed = 1000
+
+	// unasked is how long a run goes on before it can be asked. The file of a socket costs
+	// some 0.3 ms, which is much for a run that only finds all to be right.
+	unasked = 50 * time.Millisecond
+)
 
 // header is what is told about the run to who reads events.
 func (a *agent) header(file string) eventlog.Header {
@@ -20,25 +27,44 @@ func (a *agent) header(file string) eventlog.Header {
 	return eventlog.Header{Program: "mgmt " + release(a.prog.Version), PID: os.Getpid(), Host: host, File: file, Noop: a.opts.noop}
 }
 
-// listen lets other processes ask the run, and returns what ends that. A run that has no
-// place can't be asked.
+// listen lets other processes ask the run once it has gone on for a moment, and returns
+// what ends that. A run that has no place can't be asked.
 func (a *agent) listen(place instance.Place) (leave func()) {
 	if place.Dir == "" {
 		return func() {}
 	}
+	listening := make(chan struct{})
+	timer := time.AfterFunc(unasked, func() {
+		defer close(listening)
+		a.answer(place)
+	})
+	return func() {
+		if timer.Stop() {
+			return
+		}
+		<-listening
+		a.mu.Lock()
+		server := a.control
+		a.mu.Unlock()
+		if server != nil {
+			server.Leave()
+		}
+	}
+}
+
+func (a *agent) answer(place instance.Place) {
 	server, err := control.Listen(place.Socket(), asked{a}, a.header(place.File), a.began)
 	if err != nil {
 		a.log.Warn("the run can't be asked", "error", console.Describe(err), "why", "mgmt status, tap and explain will not find it")
-		return func() {}
+		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.ended {
 		server.Close(eventlog.Exit{})
-		return func() {}
+		return
 	}
 	a.control = server
-	return server.Leave
 }
 
 // asked answers for a run.

@@ -85,7 +85,7 @@ Exit status:
 			var err error
 			if len(args) == 1 {
 				var c *control.Client
-				if c, _, err = t.client(); err == nil {
+				if c, _, err = t.client(cmd.Context()); err == nil {
 					x.Explanation, err = c.Explain(cmd.Context(), args[0])
 				}
 			} else {
@@ -141,7 +141,7 @@ func whileRunning(ctx context.Context, prefix directory, file, resource string) 
 	if err != nil || !place.Held() {
 		return nil, ""
 	}
-	x, err := control.NewClient(place.Socket()).Explain(ctx, resource)
+	x, err := clientOf(ctx, place).Explain(ctx, resource)
 	if _, refused := errors.AsType[*control.RefusedError](err); refused {
 		return nil, "a run keeps this file, but has not put this resource in force"
 	} else if err != nil {

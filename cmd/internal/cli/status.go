@@ -41,7 +41,7 @@ Exit status:
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Args:              noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, _, err := t.client()
+			c, _, err := t.client(cmd.Context())
 			if err != nil {
 				return err
 			}

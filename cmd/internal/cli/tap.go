@@ -45,11 +45,11 @@ Exit status:
 		Example: `  mgmt tap
   mgmt tap 'file[/etc/motd]' --limit 10
   mgmt tap --json | jq -c 'select(.changed)'`,
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
-			_, file, err := t.client()
+			_, file, err := t.client(cmd.Context())
 			if err != nil || file == "" || file == stdinName {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
@@ -62,7 +62,7 @@ Exit status:
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, _, err := t.client()
+			c, _, err := t.client(cmd.Context())
 			if err != nil {
 				return err
 			}

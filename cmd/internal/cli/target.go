@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -30,7 +31,7 @@ func (t *target) flags(cmd *cobra.Command) {
 }
 
 // client returns a client of the run, and the graph file that it keeps if that is known.
-func (t *target) client() (c *control.Client, file string, err error) {
+func (t *target) client(ctx context.Context) (c *control.Client, file string, err error) {
 	if t.socket != "" {
 		if t.file != "" || t.prefix.path != "" {
 			return nil, "", usagef("--socket says which run, so there is no need of --file and --prefix")
@@ -49,7 +50,7 @@ func (t *target) client() (c *control.Client, file string, err error) {
 		if !place.Held() {
 			return nil, "", fmt.Errorf("no run is keeping %s below %s; %s", t.file, prefix, hint())
 		}
-		return control.NewClient(place.Socket()), place.File, nil
+		return clientOf(ctx, place), place.File, nil
 	}
 	runs, err := instance.List(prefix)
 	switch {
@@ -64,7 +65,14 @@ func (t *target) client() (c *control.Client, file string, err error) {
 		}
 		return nil, "", fmt.Errorf("%d runs are under way; say which one you mean with one of these:%s", len(runs), &list)
 	}
-	return control.NewClient(runs[0].Socket()), runs[0].File, nil
+	return clientOf(ctx, runs[0].Place), runs[0].File, nil
+}
+
+// clientOf returns a client of the run that has a place.
+func clientOf(ctx context.Context, place instance.Place) *control.Client {
+	c := control.NewClient(place.Socket())
+	c.Await(ctx, 10*unasked)
+	return c
 }
 
 // hint is what to do if no run was found.

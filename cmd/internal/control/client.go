@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // Client asks a run that answers at a socket.
@@ -23,15 +24,46 @@ type Client struct {
 
 // NewClient returns a Client for the socket at path. Nothing is opened before a question.
 func NewClient(path string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		address, release, err := shorten(path)
-		if err != nil {
-			return nil, err
-		}
-		defer release()
-		return new(net.Dialer).DialContext(ctx, "unix", address)
-	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return connect(ctx, path) }
 	return &Client{path, &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, DisableCompression: true}}}
+}
+
+func connect(ctx context.Context, path string) (net.Conn, error) {
+	address, release, err := shorten(path)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return new(net.Dialer).DialContext(ctx, "unix", address)
+}
+
+// Await returns as soon as somebody answers, or when limit is over: a run that has just
+// begun takes a moment until it can be asked.
+func (c *Client) Await(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	often := time.NewTicker(5 * time.Millisecond)
+	defer often.Stop()
+	for {
+		conn, err := connect(ctx, c.path)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if !absent(err) {
+			return
+		}
+		select {
+		case <-often.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// absent says that an error comes of nobody being there.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOTSOCK)
 }
 
 // AbsentError says that nobody answers at a socket.
@@ -126,7 +158,7 @@ func (c *Client) do(ctx context.Context, path string, query url.Values) (*http.R
 	case err == nil:
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
+	case absent(err):
 		return nil, &AbsentError{c.path, err}
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%s may be opened only by the user that the run belongs to, and by root", c.path)

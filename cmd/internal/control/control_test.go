@@ -430,6 +430,23 @@ func TestLongPath(t *testing.T) {
 	}
 }
 
+func TestAwait(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	client := control.NewClient(path)
+	began := time.Now()
+	client.Await(t.Context(), 20*time.Millisecond)
+	if took := time.Since(began); took < 20*time.Millisecond || took > 5*time.Second {
+		t.Errorf("it gives up after %v", took)
+	}
+	var waiting sync.WaitGroup
+	waiting.Go(func() { client.Await(t.Context(), patience) })
+	startAt(t, path)
+	waiting.Wait()
+	if _, err := client.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNobodyThere(t *testing.T) {
 	for _, path := range []string{filepath.Join(t.TempDir(), "socket"), "/proc/nowhere/socket"} {
 		_, err := control.NewClient(path).Status(t.Context())
