@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,32 +51,45 @@ func (c *compiler) reverse(v *Vertex) {
 }
 
 // undoOf says how changes that are about to be made are undone. It is nil if that is
-// noted already, or if there is nothing to undo.
+// noted already, or if the resource has been as desired before: then others have changed
+// it since.
 func (u *unit) undoOf(w *wiring, changes []sinks.Change) (*reversal, error) {
 	v, e := u.vertex, u.engine
 	was := map[string]string{}
 	old := e.ledger.reversible(v.String())
 	if old != nil {
+		if old.Settled == fingerprint(v) {
+			return nil, nil
+		}
 		was = maps.Clone(old.Was)
 	}
 	known := len(was)
 	for _, c := range changes {
-		if _, ok := was[c.Field]; !ok && !c.Secret && len(c.From) <= maxWas {
-			was[c.Field] = c.From
+		if _, ok := was[c.Field]; ok {
+			continue
+		}
+		if was[c.Field] = c.From; c.Secret || len(c.From) > maxWas {
+			was[c.Field] = sinks.Withheld
 		}
 	}
 	if old != nil && len(was) == known {
 		return nil, nil
 	}
+	return e.reversalOf(v, w, was)
+}
+
+// reversalOf is how to undo what v has done, from what was there before.
+func (e *engine) reversalOf(v *Vertex, w *wiring, was map[string]string) (*reversal, error) {
+	r := &reversal{Reversal: Reversal{Kind: v.Kind, Name: v.Name, Was: was, Before: w.above}}
 	reverser, ok := v.Config.(sinks.Reverser)
-	if !ok {
-		return nil, nil
+	if !ok || len(was) == 0 {
+		return r, nil
 	}
 	cfg, err := reverser.Reverse(was)
 	if err != nil || cfg == nil {
-		return nil, err
+		return r, err
 	}
-	r := &reversal{Reversal{Kind: v.Kind, Name: v.Name, Was: was, Before: w.above}, cfg}
+	r.undo = cfg
 	if e.opts.Kinds == nil {
 		return r, nil
 	}
@@ -82,6 +97,38 @@ func (u *unit) undoOf(w *wiring, changes []sinks.Change) (*reversal, error) {
 		r.Params, err = params.Marshal(cfg, spec.New())
 	}
 	return r, err
+}
+
+// settle notes, once, that a resource that is to be undone is as desired.
+func (u *unit) settle(w *wiring) error {
+	s, v := u.extra(), u.vertex
+	if s.settled {
+		return nil
+	}
+	now := fingerprint(v)
+	r := &reversal{Reversal: Reversal{Kind: v.Kind, Name: v.Name, Was: map[string]string{}, Before: w.above}}
+	if old := u.engine.ledger.reversible(v.String()); old != nil {
+		if s.settled = old.Settled == now; s.settled {
+			return nil
+		}
+		*r = *old
+	}
+	r.Settled = now
+	if err := u.engine.ledger.notify(u, nil, r); err != nil {
+		return err
+	}
+	s.settled = true
+	return nil
+}
+
+// fingerprint is the same for the same desired state, also in another process.
+func fingerprint(v *Vertex) string {
+	text, err := params.Marshal(v.Config, params.Zero(v.Config))
+	if err != nil {
+		text = err.Error()
+	}
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:12])
 }
 
 // undoing returns vertices that undo what resources have done which are not in g, and
@@ -103,6 +150,10 @@ func (e *engine) undoing(g *Graph) (vertices []*Vertex, edges []Edge) {
 			if !v.Meta.Reverse {
 				forget = append(forget, r.Ref())
 			}
+			continue
+		}
+		if r.undo == nil && r.Params == "" {
+			forget = append(forget, r.Ref())
 			continue
 		}
 		if owned == nil {

@@ -27,11 +27,16 @@ type Reversal struct {
 	Kind, Name string
 
 	// Params are the parameters of the Config that undoes it, those that are not the
-	// default, as a YAML mapping.
+	// default, as a YAML mapping; empty if there is nothing to undo.
 	Params string
 
 	// Was is what the resource found before its first change, by field.
 	Was map[string]string
+
+	// Settled is a fingerprint of the desired state that the resource has been in once: what
+	// it finds to be different later is not what was there before, but has been changed by
+	// others since. It is empty until then.
+	Settled string
 
 	// Before are resources with a reversal, "file[/etc/x]", on which this one depended: they
 	// are undone after it.

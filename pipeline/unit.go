@@ -50,6 +50,7 @@ type special struct {
 	fight   *fight                      // see fights.go
 	inbox   inbox                       // what it has received; guarded by engine.values
 	done    bool                        // an undo that has succeeded
+	settled bool                        // it is noted that it has been as desired
 
 	applying sync.Mutex    // held while its Closer runs or is closed
 	prior    chan struct{} // closed when the resource in whose place it came is
@@ -314,6 +315,11 @@ func (a *attempt) succeed(out *operators.Outcome, outcome sinks.Outcome) {
 	if a.noted && !u.gone.Load() {
 		if err := u.engine.ledger.done(u.vertex.String(), a.notified); err != nil {
 			u.engine.opts.Log.Error("it may be refreshed again", "res", u.vertex.String(), "error", err)
+		}
+	}
+	if a.wiring != nil && a.wiring.reverse && !u.noop() && !u.gone.Load() {
+		if err := u.settle(a.wiring); err != nil {
+			u.engine.opts.Log.Error("what others change later may be undone, too", "res", u.vertex.String(), "error", err)
 		}
 	}
 	if a.wiring != nil && len(a.wiring.receivers) > 0 {

@@ -34,6 +34,11 @@ func Marshal(cfg, defaults sinks.Config) (string, error) {
 	return string(text), err
 }
 
+// Zero returns a Config of the kind of cfg in which nothing is set, not even defaults.
+func Zero(cfg sinks.Config) sinks.Config {
+	return reflect.New(reflect.TypeOf(cfg).Elem()).Interface().(sinks.Config)
+}
+
 // Unmarshal sets parameters of cfg from what Marshal has returned.
 func Unmarshal(cfg sinks.Config, text string) error {
 	var doc yaml.Node
