@@ -259,6 +259,24 @@ func TestSequence(t *testing.T) {
 			s.step(operators.Input{Graph: build(t, fs, "")}, "idle")
 		})
 	})
+	t.Run("a failed vertex tries again when what it had to wait for has left", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			n := 0
+			fails := func(context.Context, operators.Run) operators.Outcome { return operators.Outcome{Err: errBoom} }
+			fs := sinks{"b": fails, "a": func(context.Context, operators.Run) (o operators.Outcome) {
+				if n++; n > 1 {
+					o.Err = errBoom
+				}
+				return o
+			}}
+			s := newScript(t, quiet)
+			defer s.close()
+			g := build(t, fs, "a b", operators.Edge{From: 0, To: 1})
+			s.step(operators.Input{Graph: g}, "a ok", "b failed", "idle")
+			s.step(wake(0), "a failed", "idle")
+			s.step(operators.Input{Graph: newGraph(t, []operators.Sink{g.Sink(1)}), Carry: []operators.Carry{{Old: 1, Same: true}}}, "b failed", "idle")
+		})
+	})
 	t.Run("a changed vertex waits until its old run has ended, and others go on", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			slow := &sinkFunc{name: "slow", waits: true, f: func(ctx context.Context, _ operators.Run) operators.Outcome {
