@@ -302,3 +302,36 @@ func TestNoopMakesNoPlace(t *testing.T) {
 		t.Errorf("the prefix is there (%v)", err)
 	}
 }
+
+func TestNoopShowsWhatIsLeftToDo(t *testing.T) {
+	s := newScene(t, strings.ReplaceAll(notifying, "VERSION", "v1"))
+	prefix := t.TempDir()
+	run := func(args ...string) string {
+		p := start(t, append([]string{"run", "--file", s.file, "--converged-timeout=0", "--prefix", prefix}, args...)...)
+		p.exits(0, patience)
+		return p.stderr.String()
+	}
+	run()
+	if err := os.Remove(s.host("reload")); err != nil {
+		t.Fatal(err)
+	}
+	path := left(t, prefix, s, "exec[reload]")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if log := run("--noop"); !strings.Contains(log, "would change  exec[reload]") {
+			t.Error("it does not show what the notification leads to")
+		}
+	}
+	if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
+		t.Errorf("the state is not as it was: %v", err)
+	}
+	if run(); !s.has("reload", "begin v1\nend v1\n") {
+		t.Error("the command has not run")
+	}
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("there is still a state, though nothing is left to do: %v", err)
+	}
+}
