@@ -290,7 +290,7 @@ func TestReaderWhoHasGone(t *testing.T) {
 func TestLogThatNobodyReads(t *testing.T) {
 	for _, closed := range []bool{true, false} {
 		s := newScene(t, twoFiles)
-		p := command(t, "run", "--file", s.file, "--log-level=debug")
+		p := command(t, "run", "--file", s.file, "--log-level=debug", "--flapping=off")
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)

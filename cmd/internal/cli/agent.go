@@ -177,6 +177,7 @@ func (a *agent) subscribe(ctx context.Context) error {
 		Trace:            a.traced(),
 		State:            kept.state,
 		Kinds:            reg,
+		Fights:           a.opts.flapping.Fights,
 	}).Subscribe(ctx, a.observe)
 }
 

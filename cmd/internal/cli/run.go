@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +20,7 @@ type runOptions struct {
 	noop             bool
 	maxParallel      count
 	resync           duration
+	flapping         fights
 	graphviz         string
 	events           choice
 	logFormat        choice
@@ -31,6 +33,7 @@ type runOptions struct {
 func runCommand(p Program) *cobra.Command {
 	opts := runOptions{
 		resync:    duration{Duration: pipeline.DefaultResync},
+		flapping:  fights{pipeline.Fights{Repairs: 20, Window: 10 * time.Second}},
 		events:    choice{among: []string{"json"}},
 		logFormat: choice{value: "text", among: []string{"text", "json"}},
 		logLevel:  choice{value: "info", among: []string{"debug", "info", "warn", "error"}},
@@ -103,6 +106,7 @@ Exit status:
 	f.BoolVarP(&opts.noop, "noop", "n", false, "change nothing: show what would change, and how")
 	f.Var(&opts.maxParallel, "max-parallel", "check and apply no more than `N` resources at once (default: as many workers as suit the processors, and any number of commands that are waited for)")
 	f.Var(&opts.resync, "resync", "look at all that is watched about every `TIME`, for changes without an event; 0 is never")
+	f.Var(&opts.flapping, "flapping", "count a resource that was repaired `N/TIME` as being fought over: report it, and leave it alone for longer and longer after each repair; off is never")
 	f.StringVar(&opts.graphviz, "graphviz", "", "draw each graph that comes into force to `FILE`: SVG if it ends in .svg, which needs the program dot, or else DOT")
 	f.Var(&opts.events, "events", "write the event stream to standard output, as `FORMAT`: json")
 	f.Var(&opts.logFormat, "log-format", "log as `FORMAT`: text, json")
@@ -118,6 +122,7 @@ Exit status:
 	for flag, c := range map[string]choice{"events": opts.events, "log-format": opts.logFormat, "log-level": opts.logLevel} {
 		complete(cmd, flag, c.among...)
 	}
+	complete(cmd, "flapping", "off")
 	for _, flag := range []string{"converged-timeout", "max-runtime", "max-parallel", "resync"} {
 		complete(cmd, flag)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mgmtproject/mgmt/pipeline"
 	"github.com/mgmtproject/mgmt/sinks/params"
 )
 
@@ -61,6 +62,36 @@ func (d *duration) String() string {
 
 // Type implements pflag.Value.
 func (*duration) Type() string { return "TIME" }
+
+// fights is the flag that says what counts as a fight: a number of repairs in a time.
+type fights struct{ pipeline.Fights }
+
+// Set implements pflag.Value.
+func (f *fights) Set(s string) error {
+	if s == "off" {
+		f.Fights = pipeline.Fights{Repairs: -1}
+		return nil
+	}
+	repairs, window, ok := strings.Cut(s, "/")
+	n, err := strconv.Atoi(repairs)
+	d, timeErr := parseDuration(window)
+	if !ok || err != nil || timeErr != nil || n < 2 || d == 0 {
+		return fmt.Errorf("%q is not a number of repairs (2 or more) and a time, such as 20/10s, and not off", s)
+	}
+	f.Fights = pipeline.Fights{Repairs: n, Window: d}
+	return nil
+}
+
+// String implements pflag.Value: it is the default that help shows.
+func (f *fights) String() string {
+	if f.Repairs <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d/%v", f.Repairs, f.Window)
+}
+
+// Type implements pflag.Value.
+func (*fights) Type() string { return "N/TIME" }
 
 // choice is a flag with a few allowed values.
 type choice struct {

@@ -63,7 +63,7 @@ func repairIn(b *bench, dir string) error {
 	converged := make(chan bool, 1)
 	ended := make(chan error, 2)
 	go func() {
-		run := pipeline.Run(streams.Of(pipeline.Update{Graph: g}), pipeline.Options{Sources: all.New(nil), ConvergedTimeout: 200 * time.Millisecond})
+		run := pipeline.Run(streams.Of(pipeline.Update{Graph: g}), pipeline.Options{Sources: all.New(nil), ConvergedTimeout: 200 * time.Millisecond, Fights: pipeline.Fights{Repairs: -1}})
 		ended <- run.Subscribe(ctx, func(r pipeline.Result) bool {
 			switch {
 			case r.Kind == pipeline.Converged:
