@@ -190,17 +190,9 @@ func (p Place) make() error {
 // hold locks f and writes down by whom. It reports false if the file has been removed
 // meanwhile, so that its lock is worth nothing.
 func (p Place) hold(f *os.File) (bool, error) {
-	var free bool
-	var err error
-	for began := time.Now(); ; time.Sleep(grace / 20) {
-		if free, err = lock(f); err != nil {
-			return false, err
-		}
-		if free || time.Since(began) > grace {
-			break
-		}
-	}
-	if !free {
+	if free, err := wait(f); err != nil {
+		return false, err
+	} else if !free {
 		who := read(f)
 		return false, &BusyError{File: cmp.Or(who.File, p.File), PID: who.PID}
 	}
@@ -223,6 +215,24 @@ func (p Place) hold(f *os.File) (bool, error) {
 		_, err = f.WriteAt(text, 0)
 	}
 	return true, err
+}
+
+// wait takes the lock of a file as soon as it can, and reports false if somebody keeps it.
+func wait(f *os.File) (bool, error) {
+	late := time.NewTimer(grace)
+	defer late.Stop()
+	again := time.NewTicker(grace / 20)
+	defer again.Stop()
+	for {
+		if free, err := lock(f); free || err != nil {
+			return free, err
+		}
+		select {
+		case <-late.C:
+			return false, nil
+		case <-again.C:
+		}
+	}
 }
 
 // lock takes the lock of a file, and reports false if somebody has it. It is a lock that belongs
