@@ -27,10 +27,8 @@ var (
 	formatKey = []byte("format")
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 func checksum(key, value []byte) uint32 {
-	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+	return crc32.Update(crc32.ChecksumIEEE(key), crc32.IEEETable, value)
 }
 
 // seal puts its checksum before a value.
