@@ -147,11 +147,21 @@ func matters(c pipeline.StateChanges, left pipeline.Saved) bool {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.db == nil || s.broken != nil {
-		s.closed = true
+	closed := s.closed
+	s.closed = true
+	if closed || s.broken != nil {
 		return nil
 	}
-	s.closed = true
+	if s.db == nil {
+		if len(s.left.Refreshes)+len(s.left.Reversals) > 0 {
+			return nil
+		}
+		err := os.Remove(s.path()) // of a process that was killed when nothing was left to do
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
 	return s.guard(func() error {
 		empty, err := s.empty()
 		if err == nil && empty {

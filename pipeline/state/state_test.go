@@ -150,7 +150,19 @@ func TestFileIsThereOnlyWhenNeeded(t *testing.T) {
 		}
 	}
 	save(t, s, pipeline.StateChanges{DropRefreshes: []string{"exec[a]"}})
+	text, err := os.ReadFile(filepath.Join(dir, state.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
 	closed(t, s)
+	if err := os.WriteFile(filepath.Join(dir, state.FileName), text, 0o600); err != nil { // as if it had been killed
+		t.Fatal(err)
+	}
+	if s, err := state.Open(dir); err != nil {
+		t.Error(err)
+	} else {
+		closed(t, s)
+	}
 	if entries, _ := os.ReadDir(dir); len(entries) > 0 {
 		t.Errorf("%v is left behind although nothing is saved", entries)
 	}
