@@ -165,14 +165,26 @@ func (l *ledger) forgetReversals(resources []string) error {
 	return l.commit(c)
 }
 
-// retire marks units as gone: none of them makes a change from now on that has not been
-// noted before.
-func (l *ledger) retire(units map[identity]*unit) {
+// retire marks units as gone, those that leave and those that are replaced: none of them
+// makes a change from now on that has not been noted before.
+func (l *ledger) retire(leave map[identity]*unit, matches []matched) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, u := range units {
+	for _, u := range leave {
 		u.gone.Store(true)
 	}
+	for _, m := range matches {
+		if m.was != nil && !m.same {
+			m.was.gone.Store(true)
+		}
+	}
+}
+
+// undoes says that something is noted that could be undone.
+func (l *ledger) undoes() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.reversals) > 0
 }
 
 // errGone is why a resource that has left the graph changes nothing more.

@@ -24,10 +24,11 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 	}
 	e.inForce.Store(g)
 	matches := match(old, g.Vertices)
-	e.ledger.retire(old) // before it is asked what is to be undone
-	asked := len(g.Vertices)
-	g = e.withUndoing(g)
-	matches = slices.Concat(matches, match(old, g.Vertices[asked:]))
+	e.ledger.retire(old, matches) // before it is asked what is to be undone
+	if asked := len(g.Vertices); e.ledger.undoes() {
+		g = e.withUndoing(g)
+		matches = slices.Concat(matches, match(old, g.Vertices[asked:]))
+	}
 	n := len(g.Vertices)
 	units, list := make([]*unit, n), make([]operators.Sink, n)
 	carry := make([]operators.Carry, n)
@@ -41,7 +42,11 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 			carry[i] = operators.Carry{Old: m.was.index, Same: true}
 			units[i] = m.was
 		case m.was != nil:
-			counts.add(v, &counts.Changed)
+			if m.was.vertex.Undo {
+				counts.add(v, &counts.Added)
+			} else {
+				counts.add(v, &counts.Changed)
+			}
 			carry[i] = operators.Carry{Old: m.was.index}
 			units[i] = newUnit(e, v, int32(i), m.was)
 			fresh = append(fresh, units[i])
@@ -62,13 +67,23 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 	}
 	e.wire(g, units)
 	e.startWatching(fresh)
-	left := slices.Collect(maps.Values(old)) // those that were kept have been deleted from it
+	left, replaced := slices.Collect(maps.Values(old)), []*unit(nil)
+	for i, m := range matches {
+		switch {
+		case m.was == nil || m.same:
+		case g.Vertices[i].Undo:
+			left = append(left, m.was)
+		default:
+			replaced = append(replaced, m.was)
+		}
+	}
+	counts.Removed = e.forget(left)
+	left = append(left, replaced...)
 	e.stopWatching(left)
 	e.closeAll(left)
 	for i, u := range units {
 		u.index = int32(i)
 	}
-	counts.Removed = e.forget(left, g)
 	e.graph, e.units, e.swapped = e.running(g, units), units, counts
 	e.inForce.Store(e.graph)
 	e.carryRefreshes(carry)
@@ -81,7 +96,7 @@ type matched struct {
 	same bool // it stays as it is
 }
 
-// match finds the units of vertices, and takes those that stay out of old.
+// match finds the units of vertices, and takes them out of old.
 func match(old map[identity]*unit, vertices []*Vertex) []matched {
 	list := make([]matched, len(vertices))
 	if len(old) == 0 {
@@ -91,9 +106,7 @@ func match(old map[identity]*unit, vertices []*Vertex) []matched {
 		id := identity{v.Kind, v.Name}
 		if was := old[id]; was != nil {
 			list[i] = matched{was, same(was.vertex, v)}
-			if list[i].same {
-				delete(old, id)
-			}
+			delete(old, id)
 		}
 	}
 	return list
@@ -164,24 +177,21 @@ func (e *engine) wire(g *Graph, units []*unit) {
 }
 
 // forget drops the notifications of resources that have left, and returns how many have.
-func (e *engine) forget(left []*unit, g *Graph) (removed int) {
-	if len(left) == 0 {
-		return 0
-	}
-	in := make(map[identity]bool, len(g.Vertices))
-	for _, v := range g.Vertices {
-		in[identity{v.Kind, v.Name}] = !v.Undo
-	}
+func (e *engine) forget(left []*unit) (removed int) {
 	var names []string
+	notified := e.ledger.any()
 	for _, u := range left {
-		if !in[identity{u.vertex.Kind, u.vertex.Name}] && !u.vertex.Undo {
+		if u.vertex.Undo {
+			continue
+		}
+		if removed++; notified {
 			names = append(names, u.vertex.String())
 		}
 	}
 	if err := e.ledger.forget(names, false); err != nil {
 		e.opts.Log.Error("they may be refreshed if they come back", "resources", len(names), "error", err)
 	}
-	return len(names)
+	return removed
 }
 
 // carryRefreshes lets resources know that they were notified: before the process began,
