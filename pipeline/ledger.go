@@ -70,7 +70,7 @@ func (l *ledger) durable() bool { return l.state != nil }
 // how the change is undone, if it can be.
 func (l *ledger) notify(u *unit, receivers []string, undo *reversal) error {
 	l.mu.Lock()
-	if u.gone.Load() {
+	if u.is(gone) {
 		l.mu.Unlock()
 		return errGone
 	}
@@ -171,11 +171,11 @@ func (l *ledger) retire(leave map[identity]*unit, matches []matched) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, u := range leave {
-		u.gone.Store(true)
+		u.set(gone)
 	}
 	for _, m := range matches {
 		if m.was != nil && !m.same {
-			m.was.gone.Store(true)
+			m.was.set(gone)
 		}
 	}
 }

@@ -282,7 +282,7 @@ func (e *engine) update(u Update) (operators.Input, error) {
 func (e *engine) unrealized(g *Graph) *Vertex {
 	var in map[identity]*Vertex
 	for _, u := range e.units {
-		if !u.vertex.Meta.Realize || u.realized.Load() || u.vertex.Meta.Hidden {
+		if !u.vertex.Meta.Realize || u.is(realized) || u.vertex.Meta.Hidden {
 			continue
 		}
 		if in == nil {

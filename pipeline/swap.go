@@ -209,7 +209,7 @@ func (e *engine) carryRefreshes(carry []operators.Carry) {
 func (e *engine) wakeKept(carry []operators.Carry) []int32 {
 	wake := e.introduce(carry)
 	for i, u := range e.units {
-		if carry[i].Same && u.vertex.Meta.Rewatch && u.ailing.Load() && !slices.Contains(wake, u.index) {
+		if carry[i].Same && u.vertex.Meta.Rewatch && u.is(ailing) && !slices.Contains(wake, u.index) {
 			wake = append(wake, u.index)
 		}
 	}

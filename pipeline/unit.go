@@ -20,16 +20,28 @@ import (
 // unit runs one resource as a sink of Sequence, by its meta-parameters. It lives as long
 // as the resource's desired state stays the same, across swaps.
 type unit struct {
-	engine   *engine
-	vertex   *Vertex
-	index    int32       // in the running graph; belongs to route
-	retries  int32       // left; belongs to CheckApply
-	ailing   atomic.Bool // some of its watches do not work: see watching.go
-	gone     atomic.Bool // it has left the graph: see ledger.notify
-	realized atomic.Bool // it has succeeded, or finally failed, once
-	wiring   atomic.Pointer[wiring]
-	special  atomic.Pointer[special]
+	engine  *engine
+	vertex  *Vertex
+	index   int32         // in the running graph; belongs to route
+	retries int32         // left; belongs to CheckApply
+	flags   atomic.Uint32 // see below
+	wiring  atomic.Pointer[wiring]
+	special atomic.Pointer[special]
 }
+
+// The flags of a unit.
+const (
+	ailing   uint32 = 1 << iota // some of its watches do not work: see watching.go
+	gone                        // it has left the graph: see ledger.notify
+	realized                    // it has succeeded, or finally failed, once
+)
+
+func (u *unit) is(flag uint32) bool { return u.flags.Load()&flag != 0 }
+
+// set reports whether the flag was not set before.
+func (u *unit) set(flag uint32) bool { return u.flags.Or(flag)&flag == 0 }
+
+func (u *unit) clear(flag uint32) { u.flags.And(^flag) }
 
 // wiring is what a unit has to know of the running graph. Most have none. It is replaced,
 // never changed, when a graph is swapped.
@@ -138,8 +150,18 @@ type attempt struct {
 
 // CheckApply implements operators.Sink.
 func (u *unit) CheckApply(ctx context.Context, run operators.Run) operators.Outcome {
-	if u.vertex.Meta.Hidden {
+	switch {
+	case u.vertex.Meta.Hidden:
 		return operators.Outcome{}
+	case u.plain(run):
+		// The way of nearly every run, which finds all to be right, allocates nothing.
+		watchErr := u.engine.rewatch(u)
+		outcome, err := u.vertex.Resource.CheckApply(ctx, !u.noop())
+		if err == nil && watchErr == nil && !outcome.Changed && !outcome.Rewatch && len(outcome.Values) == 0 {
+			return operators.Outcome{}
+		}
+		a := attempt{u: u, run: run, resource: u.vertex.Resource, watchErr: watchErr}
+		return a.end(outcome, err)
 	}
 	a := attempt{u: u, run: run}
 	over, err := a.begin(ctx)
@@ -148,6 +170,13 @@ func (u *unit) CheckApply(ctx context.Context, run operators.Run) operators.Outc
 	}
 	outcome, err := a.checkApply(ctx)
 	return a.end(outcome, err)
+}
+
+// plain says that nothing but the resource itself has a say in a run of the unit.
+func (u *unit) plain(run operators.Run) bool {
+	m := u.vertex.Meta
+	return !run.Refresh && u.wiring.Load() == nil && u.special.Load() == nil && !u.vertex.Undo &&
+		m.Timeout == 0 && !m.RetryReset && !m.Realize
 }
 
 // begin gets everything ready. It reports true if that is all.
@@ -291,7 +320,7 @@ func (a *attempt) end(outcome sinks.Outcome, err error) operators.Outcome {
 		d.outcome, d.noop = outcome, noop
 		out.Detail = &d
 	}
-	if u.vertex.Meta.Realize && !out.Retry && !u.realized.Swap(true) {
+	if u.vertex.Meta.Realize && !out.Retry && u.set(realized) {
 		u.engine.reconsider(false)
 	}
 	return out
@@ -312,12 +341,12 @@ func (a *attempt) succeed(out *operators.Outcome, outcome sinks.Outcome) {
 			u.engine.opts.Log.Error("it may be undone again", "res", u.vertex.String(), "error", err)
 		}
 	}
-	if a.noted && !u.gone.Load() {
+	if a.noted && !u.is(gone) {
 		if err := u.engine.ledger.done(u.vertex.String(), a.notified); err != nil {
 			u.engine.opts.Log.Error("it may be refreshed again", "res", u.vertex.String(), "error", err)
 		}
 	}
-	if a.wiring != nil && a.wiring.reverse && !u.noop() && !u.gone.Load() {
+	if a.wiring != nil && a.wiring.reverse && !u.noop() && !u.is(gone) {
 		if err := u.settle(a.wiring); err != nil {
 			u.engine.opts.Log.Error("what others change later may be undone, too", "res", u.vertex.String(), "error", err)
 		}

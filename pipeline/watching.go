@@ -92,7 +92,7 @@ func (e *engine) unlist(w sources.Watch, gone func(*unit) bool) {
 func (e *engine) redeclare(u *unit, r sinks.Resource, anew bool) {
 	e.watchMu.Lock()
 	defer e.watchMu.Unlock()
-	if u.gone.Load() {
+	if u.is(gone) {
 		return
 	}
 	before := e.watching[u]
@@ -142,7 +142,7 @@ func (e *engine) drop(u *unit, ws []sources.Watch) {
 	}
 	if len(ts) == 0 {
 		delete(e.troubles, u)
-		u.ailing.Store(false)
+		u.clear(ailing)
 	} else {
 		e.troubles[u] = ts
 	}
@@ -173,7 +173,7 @@ func (e *engine) add(w sources.Watch) error {
 // noteTrouble notes that a watch does not work. The caller holds watchMu.
 func (e *engine) noteTrouble(u *unit, t trouble) {
 	e.troubles[u] = append(e.troubles[u], t)
-	u.ailing.Store(true)
+	u.set(ailing)
 }
 
 // release takes back what was added for u, which is no longer in the graph. The caller
@@ -181,7 +181,7 @@ func (e *engine) noteTrouble(u *unit, t trouble) {
 func (e *engine) release(u *unit, ws []sources.Watch) {
 	ts := e.troubles[u]
 	delete(e.troubles, u)
-	u.ailing.Store(false)
+	u.clear(ailing)
 	for _, w := range ws {
 		uncounted := slices.ContainsFunc(ts, func(t trouble) bool { return t.watch == w && !t.counted })
 		if s := e.sources[w.Source()]; s != nil && !uncounted {
@@ -193,7 +193,7 @@ func (e *engine) release(u *unit, ws []sources.Watch) {
 // rewatch begins the watches of u that do not work again, if a CheckApply has already
 // failed because of them. It returns what is wrong with them now.
 func (e *engine) rewatch(u *unit) error {
-	if !u.ailing.Load() {
+	if !u.is(ailing) {
 		return nil
 	}
 	e.watchMu.Lock()
@@ -218,7 +218,7 @@ func (e *engine) rewatch(u *unit) error {
 	}
 	if len(left) == 0 {
 		delete(e.troubles, u)
-		u.ailing.Store(false)
+		u.clear(ailing)
 		return nil
 	}
 	e.troubles[u] = left
