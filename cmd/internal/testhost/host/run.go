@@ -1,0 +1,112 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Command is what Run runs.
+type Command struct {
+	Args []string // the program, by path or to be looked for in the PATH of the host
+	Dir  string   // where; "/" if empty
+	Env  []string // NAME=value, besides what systemd gives a service
+
+	Stdin          io.Reader // nothing if nil
+	Stdout, Stderr io.Writer // nowhere if nil. An *os.File is handed over as it is
+
+	// Signals are handed to the program, by number.
+	Signals <-chan int
+}
+
+// Run runs a command as root, as a transient service of its own, and waits for its
+// end. All that it started ends with it. The error is an [exec.ExitError] with the
+// program's exit status if that is not zero; 255 stands for a program that a signal
+// killed. When ctx ends, the service is killed.
+func (h *Host) Run(ctx context.Context, c Command) error {
+	h.mu.Lock()
+	h.units++
+	unit := "testhost-run-" + strconv.Itoa(h.units) + ".service"
+	h.mu.Unlock()
+
+	args := []string{
+		"systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--service-type=exec", "--unit=" + unit,
+		"--property=TasksMax=infinity", "--property=TimeoutStopSec=1s",
+	}
+	if c.Dir != "" {
+		args = append(args, "--working-directory="+c.Dir)
+	}
+	for _, e := range c.Env {
+		args = append(args, "--setenv="+e)
+	}
+	args = append(args, "--", c.Args[0])
+	for _, a := range c.Args[1:] {
+		args = append(args, strings.ReplaceAll(a, "$", "$$")) // systemd expands variables
+	}
+	cmd := exec.CommandContext(ctx, "nsenter", h.enter(args)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	cmd.Env = []string{"PATH=" + searchPath}
+	signal := func(number int) error {
+		// Not with ctx, which may have ended.
+		return exec.Command("nsenter", h.enter([]string{"systemctl", "kill", "--kill-who=main", "--signal=" + strconv.Itoa(number), unit})...).Run()
+	}
+	// The client is not killed: it ends when the service does, or the host. The service
+	// may not have started yet.
+	cmd.Cancel = func() error {
+		for signal(9) != nil && cmd.Process.Signal(syscall.Signal(0)) == nil {
+			<-time.After(10 * time.Millisecond)
+		}
+		return nil
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	forwarded := make(chan struct{})
+	go func() {
+		defer close(forwarded)
+		for {
+			select {
+			case <-ended:
+				return
+			case s := <-c.Signals:
+				_ = signal(s) // nothing to do if it has ended
+			}
+		}
+	}()
+	err := cmd.Wait()
+	close(ended)
+	<-forwarded
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if ee, ok := errors.AsType[*exec.ExitError](err); ok && ee.ExitCode() < 0 {
+		return fmt.Errorf("the test host ended before %s did: %w", c.Args[0], err)
+	}
+	return err
+}
+
+// Output runs a command and returns what it printed, without the last line end. Its
+// error has what it printed on standard error.
+func (h *Host) Output(ctx context.Context, args ...string) (string, error) {
+	var stdout, stderr bytes.Buffer
+	err := h.Run(ctx, Command{Args: args, Stdout: &stdout, Stderr: &stderr})
+	if err != nil {
+		err = fmt.Errorf("%s in a test host: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return strings.TrimSuffix(stdout.String(), "\n"), err
+}
+
+// searchPath finds systemd's programs, here and in a host.
+const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+func (h *Host) enter(args []string) []string {
+	return append([]string{"--target=" + strconv.Itoa(h.Leader), "--all", "--"}, args...)
+}
