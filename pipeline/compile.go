@@ -49,6 +49,7 @@ func (g *Graph) compile(opts sinks.Options) Problems {
 	}
 	if len(c.problems) == 0 {
 		c.automaticEdges()
+		g.metaNotes()
 		g.introduce()
 	}
 	return c.problems

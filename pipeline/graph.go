@@ -32,7 +32,7 @@ type Graph struct {
 	Links []Link
 
 	// Notes are what Compile has to say about a graph that is in order: automatic edges
-	// that it has left out.
+	// that it has left out, and meta-parameters that are not what they seem to be.
 	Notes []Note
 
 	// Exports are the resources that are published for other hosts. They are built and

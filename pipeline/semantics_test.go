@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -209,4 +210,28 @@ func TestASecretIsInNoResult(t *testing.T) {
 			t.Error("the picture shows the secret")
 		}
 	})
+}
+
+func TestNotesAboutMetaParameters(t *testing.T) {
+	g, err := pipeline.Load("g.yaml", []byte(`graph: g
+resources:
+  step:
+  - {name: a, meta: {sema: ["disk:2"]}}
+  - {name: b, meta: {sema: [disk, net]}}
+  - {name: c, meta: {sema: [net], export: [h1]}}
+  - {name: d, meta: {export: ["*"]}}
+`), traceRegistry(t))
+	if err == nil {
+		err = g.Compile(sinks.Options{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []pipeline.Note{
+		{Pos: pipeline.Position{Line: 5, Column: 5}, Text: "step[b] counts the semaphore disk to 1, and step[a] to 2: the larger number counts"},
+		{Pos: pipeline.Position{Line: 6, Column: 5}, Text: "meta.export of step[c] and one other has no effect yet: there is no mesh of hosts"},
+	}
+	if !slices.Equal(g.Notes, want) {
+		t.Errorf("got %q\nwant %q", g.Notes, want)
+	}
 }
