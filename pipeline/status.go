@@ -331,7 +331,7 @@ func (s *Status) Failures() []error {
 		note(&failed, v, "%w", err)
 	}
 	var list []error
-	for _, names := range [][]string{failed, blocked, waiting} {
+	for _, names := range [][]string{failed, waiting, blocked} {
 		slices.Sort(names)
 		for _, name := range names {
 			list = append(list, errs[name])
