@@ -115,7 +115,7 @@ func TestStatusFollowsEachResource(t *testing.T) {
 			"what comes after one that waits for a value",
 			[]pipeline.Result{held(pipeline.Waiting, a, b, "stdout"), held(pipeline.Blocked, b, a, "")},
 			"blocked=1 waiting=1 trouble=2 step[b]:blocked(step[a] ) step[a]:waiting(step[b] stdout)",
-			[]string{"step[b]: not run, because step[a] waits for a value", "step[a]: waits for step[b], which has not sent stdout"},
+			[]string{"step[a]: waits for step[b], which has not sent stdout", "step[b]: not run, because step[a] waits for a value"},
 		},
 		{
 			"a value does not come since nothing is changed", []pipeline.Result{noop(change(end(a, nil))), noop(waiting)},
