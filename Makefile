@@ -20,8 +20,13 @@ export GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
 
 # In CI as root nothing may be missing, so no test may skip for want of it.
 ifeq ($(CI)$(shell id -u),true0)
-FORBID := -forbid 'needs (root|the program)'
+FORBID := -forbid 'needs (root|the program|the package|a test host)'
 endif
+
+# Tests of a package with a file testdata/testhost run in a throw-away machine with a
+# systemd of its own, where one can be booted: see docs/test-hosts.md.
+TESTHOST := -exec '"$(CURDIR)/bin/testhost" exec --if-marked'
+HOSTED = $(patsubst %/testdata/testhost,%,$(shell find . -path '*/testdata/testhost'))
 
 # One after the other: each step is parallel in itself.
 .NOTPARALLEL:
@@ -43,10 +48,19 @@ install: build ## install the program under PREFIX (/usr/local)
 run: build ## show the hello graph repairing a file in a scratch directory
 	@examples/hello/run.sh bin/mgmt
 
+.PHONY: testhost
+testhost: ## build bin/testhost, which boots throw-away machines for tests
+	@mkdir -p bin
+	@$(GO) build -o bin/testhost ./cmd/internal/testhost
+
 .PHONY: test
-test: deps check fuzz bench-once ## everything that CI checks
+test: deps check fuzz bench-once testhost ## everything that CI checks
 	@echo "== tests, with the race detector"
-	@$(GO) run ./cmd/internal/citest $(FORBID) -race -timeout 10m ./...
+	@$(GO) run ./cmd/internal/citest $(FORBID) -race -timeout 10m $(TESTHOST) ./...
+
+.PHONY: test-host
+test-host: deps testhost ## the tests that run in a throw-away machine alone (as root)
+	$(GO) test -race -timeout 10m $(TESTHOST) $(HOSTED)
 
 .PHONY: deps
 deps: ## install what the tests need, where that is missing and allowed
@@ -75,8 +89,8 @@ docs: ## write the generated pages anew
 	@if [ -d cmd/internal/gendoc ]; then $(GO) run ./cmd/internal/gendoc; else echo "no page is generated yet"; fi
 
 .PHONY: race
-race: ## the tests alone, with the race detector
-	$(GO) test -race ./...
+race: testhost ## the tests alone, with the race detector
+	$(GO) test -race $(TESTHOST) ./...
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (5s)
@@ -86,24 +100,24 @@ fuzz: ## each fuzz target for FUZZTIME (5s)
 	  done
 
 .PHONY: bench-once
-bench-once: ## every benchmark once, to see that it works
+bench-once: testhost ## every benchmark once, to see that it works
 	@echo "== benchmarks, once each"
-	@out=$$($(GO) test -short -run '^$$' -bench . -benchtime 1x ./... 2>&1) || { echo "$$out"; exit 1; }
+	@out=$$($(GO) test -short -run '^$$' -bench . -benchtime 1x $(TESTHOST) ./... 2>&1) || { echo "$$out"; exit 1; }
 
 .PHONY: bench
-bench: build ## measure, and keep the raw output in docs/benchmarks/latest.txt
+bench: build testhost ## measure, and keep the raw output in docs/benchmarks/latest.txt
 	@mkdir -p docs/benchmarks
 	@{ \
 	  echo "date: $$(date -u +%Y-%m-%d), version: $(VERSION)"; \
 	  echo "machine: $$(nproc) cores, $$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $$(sed -n 's/^MemTotal: *//p' /proc/meminfo), Linux $$(uname -r), $$($(GO) env GOVERSION)"; \
 	  echo "scratch directory: $${TMPDIR:-/tmp} on $$(stat -f -c %T "$${TMPDIR:-/tmp}")"; \
-	  $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./... | grep -v -e 'no test files' -e '^PASS$$'; \
+	  $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(TESTHOST) ./... | grep -v -e 'no test files' -e '^PASS$$'; \
 	  $(GO) run ./cmd/internal/figures -mgmt bin/mgmt; \
 	} | tee docs/benchmarks/latest.txt
 
 .PHONY: soak
-soak: ## the long tests: storms, ten thousand files (MGMT_SOAK=1)
-	MGMT_SOAK=1 $(GO) test -race -count 1 -timeout 60m -run Soak ./...
+soak: testhost ## the long tests: storms, ten thousand files (MGMT_SOAK=1)
+	MGMT_SOAK=1 $(GO) test -race -count 1 -timeout 60m $(TESTHOST) -run Soak ./...
 
 .PHONY: clean
 clean: ## remove what was built

@@ -107,3 +107,18 @@ func TestUserBusAnswers(t *testing.T) {
 		t.Errorf("the user's systemd is %q (%v), want running", out, err)
 	}
 }
+
+func TestPackageKitAnswersWhereItIsInstalled(t *testing.T) {
+	needs.Systemd(t)
+	if _, err := os.Stat("/usr/share/dbus-1/system-services/org.freedesktop.PackageKit.service"); err != nil {
+		if got := ask(t, needs.PackageKit); !strings.HasPrefix(got, "needs the package packagekit") {
+			t.Errorf("skipped for %q", got)
+		}
+		return
+	}
+	needs.PackageKit(t)
+	out, err := exec.CommandContext(t.Context(), "busctl", "get-property", "org.freedesktop.PackageKit", "/org/freedesktop/PackageKit", "org.freedesktop.PackageKit", "VersionMajor").CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "u ") {
+		t.Errorf("%v: %s", err, out)
+	}
+}

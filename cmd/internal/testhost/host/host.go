@@ -84,7 +84,7 @@ func Boot(ctx context.Context, opts Options) (_ *Host, err error) {
 	h := &Host{exited: make(chan struct{}), console: &tail{}}
 	defer func() {
 		if err != nil {
-			h.end()
+			err = errors.Join(err, h.end())
 		}
 	}()
 	if h.remains, err = newRemains(); err != nil {
@@ -104,8 +104,7 @@ func Boot(ctx context.Context, opts Options) (_ *Host, err error) {
 		return nil, impossible(err)
 	}
 	if err := h.start(opts, netns, notify.LocalAddr().String()); err != nil {
-		notify.Close()
-		return nil, err
+		return nil, errors.Join(err, notify.Close())
 	}
 	if err := h.ready(ctx, notify); err != nil {
 		h.kill()
@@ -237,7 +236,7 @@ func (h *Host) ready(ctx context.Context, notify *net.UnixConn) error {
 		case <-h.exited:
 		case <-done:
 		}
-		notify.Close()
+		_ = notify.Close() // nothing is written to it
 	})
 	for buf := make([]byte, 4096); ; {
 		n, err := notify.Read(buf)
@@ -363,6 +362,6 @@ func (t *tail) String() string {
 // random returns 32 hexadecimal digits.
 func random() string {
 	b := make([]byte, 16)
-	rand.Read(b) //nolint:errcheck // it never fails, as its page says
+	rand.Read(b) // never fails, as its page says
 	return hex.EncodeToString(b)
 }

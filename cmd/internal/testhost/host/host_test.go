@@ -348,3 +348,25 @@ func TestStopLeavesNothing(t *testing.T) {
 		})
 	}
 }
+
+func BenchmarkBootAndKill(b *testing.B) {
+	for b.Loop() {
+		h, err := host.Boot(b.Context(), host.Options{})
+		if errors.Is(err, host.ErrImpossible) {
+			b.Skipf("needs a test host: %v", err)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := h.Kill(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRun(b *testing.B) {
+	h := boot(b, host.Options{})
+	for b.Loop() {
+		output(b, h, "true")
+	}
+}
