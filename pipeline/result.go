@@ -24,6 +24,7 @@ const (
 	Steady        Kind = "steady"    // Vertex: it is not flapping any more
 	SwapDelayed   Kind = "delayed"   // Vertex: an update waits until it has run, by meta.realize
 	Converged     Kind = "converged" // nothing has been pending for the timeout
+	Answered      Kind = "answered"  // Count: the Ask of an Update
 )
 
 // Result is one thing that happened in a run. See Kind for the fields in use.
@@ -58,7 +59,7 @@ type Result struct {
 	Batch int
 
 	// Count is how often a Flapping one was repaired within the window, RetryAfter how
-	// long it is left alone.
+	// long it is left alone. For Answered it is the Ask of the Update.
 	Count int
 
 	By     *Vertex

@@ -23,10 +23,12 @@ const DefaultResync = 30 * time.Minute
 const eventBuffer = 256
 
 // Update is a new version of the graph: a compiled Graph, or the reason Err why there
-// is none.
+// is none. With Ask it is no version but a question, which is Answered once the engine
+// has taken in all that came before it: that shows that it has, and that it is alive.
 type Update struct {
 	Graph *Graph
 	Err   error
+	Ask   int // not 0: comes back as the Count of the answer
 }
 
 // Options tune Run. The zero value works for resources that watch nothing.
@@ -259,6 +261,8 @@ func (e *engine) route(m message) (operators.Input, error) {
 
 func (e *engine) update(u Update) (operators.Input, error) {
 	switch {
+	case u.Ask != 0:
+		return operators.Input{Note: Result{Kind: Answered, Count: u.Ask}}, nil
 	case u.Err != nil && e.graph == nil:
 		return operators.Input{}, u.Err
 	case u.Err != nil:
