@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,6 +30,7 @@ const (
 )
 
 func execute(args []string, stderr io.Writer) int {
+	runtime.LockOSThread() // what watch asks the kernel for is a matter of the thread
 	var opts host.Options
 	f := flags("exec", stderr, &opts)
 	marked := f.Bool("if-marked", false, "only if the current folder has "+mark+" and a test host is possible; else run the program here")
@@ -84,6 +86,7 @@ func status(err error, stderr io.Writer) int {
 
 // here becomes the program.
 func here(args []string, stderr io.Writer) int {
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0) // else what watch asked for may kill the program
 	path, err := exec.LookPath(args[0])
 	if err == nil {
 		err = syscall.Exec(path, args, os.Environ())

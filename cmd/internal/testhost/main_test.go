@@ -408,3 +408,26 @@ func TestHostEndsWithWhoStartedTheTool(t *testing.T) {
 		t.Errorf("left behind: %q", left)
 	}
 }
+
+// Where no host is possible the program runs as if there were no tool, which had asked
+// for a signal at the end of its parent by then.
+func TestProgramThatRunsHereIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	for _, sub := range []string{"testdata", "empty"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "testdata/testhost"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := launch(t, "sh", "-c", `cd "$1"; "$0" exec --if-marked --base empty sh -c 'echo; while [ ! -e go ]; do sleep 0.01; done; echo alive' & wait`, built(t), dir)
+	r.Process.Kill()
+	r.Wait()
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := io.ReadAll(r.out); string(out) != "alive\n" {
+		t.Errorf("read %q (%v) after the parent was killed", out, err)
+	}
+}

@@ -26,6 +26,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrImpossible is what Boot's error wraps when this machine doesn't let us: we are not
@@ -146,7 +148,15 @@ func (o Options) namespace(ctx context.Context) (*os.File, error) {
 	case o.Network != nil:
 		return o.Network.plug(ctx, o.Address)
 	case o.NetNS != "":
-		return os.Open(o.NetNS)
+		f, err := os.Open(o.NetNS)
+		if err != nil {
+			return nil, err
+		}
+		// ioctl_ns(2): on other files it is an error
+		if kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
+			return nil, errors.Join(fmt.Errorf("%s is no network namespace", o.NetNS), f.Close())
+		}
+		return f, nil
 	}
 	return nil, nil
 }
@@ -188,6 +198,10 @@ func (h *Host) launch(opts Options, netns *os.File, notify string) (*exec.Cmd, e
 	args := append([]string{"-c", join, "sh", strconv.Itoa(len(h.remains.cgroups))}, h.remains.cgroups...)
 	cmd := exec.Command("sh", append(args, nspawnArgs(opts, netns != nil)...)...)
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)
+	if netns != nil {
+		// As with --private-network: else /sys/class/net is of the real machine.
+		cmd.Env = append(cmd.Env, "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network")
+	}
 	cmd.Stdout, cmd.Stderr = h.console, h.console
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		// Nspawn dies with us, and as process 1 of its namespace takes the host along.
@@ -209,7 +223,7 @@ func nspawnArgs(opts Options, plugged bool) []string {
 		"--console=pipe", "--kill-signal=SIGRTMIN+4", "--notify-ready=yes",
 	}
 	if plugged {
-		args = append(args, "--network-namespace-path="+netFile)
+		args = append(args, "--network-namespace-path="+netFile, "--capability=CAP_NET_ADMIN")
 	} else {
 		args = append(args, "--private-network")
 	}

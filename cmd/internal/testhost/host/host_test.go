@@ -76,7 +76,8 @@ func TestWhatAHostHas(t *testing.T) {
 			run() { setpriv --reuid=ada --regid=ada --init-groups env XDG_RUNTIME_DIR=/run/user/$uid "$@"; }
 			run systemctl --user is-system-running; run busctl --user call org.freedesktop.DBus / org.freedesktop.DBus.Peer Ping; run systemd-run --user -q --wait true; echo $?`, "running\n0\n"},
 		{"it is not the machine of somebody", "id -u ada >&2; ls /etc/systemd/system/*.wants 2>&1 | wc -l; wc -c </etc/fstab; wc -c </etc/machine-id", "1\n0\n33\n"},
-		{"nothing but loopback is its network", "ls /sys/class/net", "lo\n"},
+		{"its network is loopback, and its own", "ls /sys/class/net; ip link add br0 type bridge; ls /sys/class/net; sysctl -w net.ipv4.ip_forward=1", "lo\nbr0\nlo\nnet.ipv4.ip_forward = 1\n"},
+		{"the rest of /proc/sys is the real machine's", "touch /proc/sys/kernel/panic 2>&1; true", "touch: cannot touch '/proc/sys/kernel/panic': Read-only file system\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := output(t, h, "sh", "-c", tt.script); got+"\n" != tt.want {
@@ -222,7 +223,6 @@ func TestHostsOfANetworkReachEachOther(t *testing.T) {
 			t.Errorf("to %s: %q, %v, want a refusal", tt.to, out, err)
 		}
 	}
-	output(t, a, "systemd-socket-activate", "--version")
 	output(t, a, "systemd-run", "-q", "--unit=hello", "systemd-socket-activate", "--accept", "--inetd", "--listen=10.99.0.1:7", "echo", "from a")
 	var got string
 	until(t, "b reads from a", func() bool {
@@ -231,6 +231,30 @@ func TestHostsOfANetworkReachEachOther(t *testing.T) {
 	})
 	if got != "from a" {
 		t.Errorf("b read %q", got)
+	}
+}
+
+func TestHostIsInTheNetworkNamespaceThatItIsGiven(t *testing.T) {
+	boot(t, host.Options{}) // skips where no host is possible
+	cmd := exec.CommandContext(t.Context(), "unshare", "--net", "sh", "-c", "ip link add br7 type bridge && echo && exec sleep 1000")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}()
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	h := boot(t, host.Options{NetNS: fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid)})
+	output(t, h, "ip", "link", "add", "br8", "type", "bridge")
+	if got := output(t, h, "ls", "/sys/class/net"); got != "br7\nbr8\nlo" {
+		t.Errorf("its network has %q", got)
 	}
 }
 
@@ -246,7 +270,8 @@ func TestABadRequestIsTold(t *testing.T) {
 		{"a bind of nothing", host.Options{Binds: []host.Bind{{Source: "/no/such"}}}, "stat /no/such: no such file"},
 		{"a bind below /run", host.Options{Binds: []host.Bind{{Source: "/run/lock"}}}, "not below /run"},
 		{"a namespace that is not there", host.Options{NetNS: "/run/netns/nowhere"}, "open /run/netns/nowhere: no such file"},
-		{"an address that is none", host.Options{NetNS: "/proc/self/ns/mnt"}, "systemd-nspawn ended; the last of its console:\n"},
+		{"a namespace of another kind", host.Options{NetNS: "/proc/self/ns/mnt"}, "/proc/self/ns/mnt is no network namespace"},
+		{"a namespace that is a file", host.Options{NetNS: "/etc/passwd"}, "/etc/passwd is no network namespace"},
 		{"an argument that nspawn refuses", host.Options{Nspawn: []string{"--frobnicate"}}, "unrecognized option '--frobnicate'"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
