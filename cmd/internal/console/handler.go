@@ -100,13 +100,7 @@ func (h *text) Handle(_ context.Context, r slog.Record) error {
 		l.WriteByte(' ')
 	}
 	l.level(r.Level)
-	l.clean(r.Message)
-	l.pad(messageWidth - utf8.RuneCountInString(r.Message))
-	for _, a := range h.given {
-		l.attr("", a)
-	}
-	r.Attrs(func(a slog.Attr) bool { l.attr(h.prefix, a); return true })
-	l.Truncate(len(bytes.TrimRight(l.Bytes(), " ")))
+	h.facts(l, r)
 	l.WriteByte('\n')
 	l.diff("")
 
@@ -114,6 +108,17 @@ func (h *text) Handle(_ context.Context, r slog.Record) error {
 	defer h.mu.Unlock()
 	_, err := h.w.Write(l.Bytes())
 	return err
+}
+
+// facts writes the message and the attributes.
+func (h *text) facts(l *line, r slog.Record) {
+	l.clean(r.Message)
+	l.pad(messageWidth - utf8.RuneCountInString(r.Message))
+	for _, a := range h.given {
+		l.attr("", a)
+	}
+	r.Attrs(func(a slog.Attr) bool { l.attr(h.prefix, a); return true })
+	l.Truncate(len(bytes.TrimRight(l.Bytes(), " ")))
 }
 
 // line is a log line in the making.
@@ -168,8 +173,11 @@ func (l *line) attr(prefix string, a slog.Attr) {
 		}
 		return
 	}
-	if d, ok := v.Any().(Diff); ok {
-		l.below += d
+	switch special := v.Any().(type) {
+	case Diff:
+		l.below += special
+		return
+	case aside:
 		return
 	}
 	l.WriteString("  ")

@@ -156,7 +156,7 @@ func (p *Report) changed(level slog.Level, r pipeline.Result, res slog.Attr) {
 	if r.Took >= time.Second {
 		took = slog.Duration("took", r.Took)
 	}
-	p.print(level, msg, res, list, took, diff)
+	p.print(level, msg, res, list, took, why(r), diff)
 }
 
 // news says that the difference is not the one that was shown for the resource a moment
@@ -187,7 +187,7 @@ func (p *Report) failed(again bool, r pipeline.Result, res slog.Attr) {
 	if r.WillRetry {
 		retry = slog.Duration("retry_in", r.RetryAfter)
 	}
-	p.print(level, "failed", res, slog.String("error", text), retry)
+	p.print(level, "failed", res, slog.String("error", text), retry, why(r))
 	if panicked, ok := errors.AsType[*streams.PanicError](r.Err); ok && p.debug {
 		p.print(slog.LevelDebug, "stack", res, slog.Any("stack", Diff(panicked.Stack)))
 	}
@@ -281,6 +281,20 @@ func Describe(err error) string {
 	}
 	return text
 }
+
+// aside is a cause that is not shown to people, since they did not ask for it.
+type aside struct{ pipeline.Cause }
+
+// why is the attribute with the cause of r.
+func why(r pipeline.Result) slog.Attr {
+	if r.Cause.Kind == "" {
+		return slog.Attr{}
+	}
+	return slog.Any("cause", aside{r.Cause})
+}
+
+// MarshalText is the cause as logs for programs have it.
+func (a aside) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // changes is a list of changes as the value of a log attribute.
 type changes []sinks.Change
