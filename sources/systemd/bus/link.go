@@ -1,0 +1,247 @@
+package bus
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Names of D-Bus and of systemd, see org.freedesktop.systemd1(5).
+const (
+	service     = "org.freedesktop.systemd1"
+	root        = dbus.ObjectPath("/org/freedesktop/systemd1")
+	manager     = "org.freedesktop.systemd1.Manager."
+	unitIface   = "org.freedesktop.systemd1.Unit"
+	getProperty = "org.freedesktop.DBus.Properties.Get"
+)
+
+// systemdRules are all signals of systemd that anybody here wants: one subscription for
+// any number of units.
+var systemdRules = []string{
+	"type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" + service + "'",
+	"type='signal',sender='" + service + "',path='" + string(root) + "'",
+	"type='signal',sender='" + service + "',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path_namespace='" + string(root) + "/unit',arg0='" + unitIface + "'",
+}
+
+// link is one connection. It is the handler of its signals.
+type link struct {
+	bus  *Bus
+	conn *dbus.Conn
+
+	subscribing sync.Mutex // held while it subscribes
+
+	mu    sync.Mutex
+	ready bool          // it is subscribed to systemd
+	ruled bool          // the daemon knows systemdRules
+	owner chan struct{} // holds one item when systemd has come anew
+
+	jobs   map[dbus.ObjectPath]chan string // those that somebody waits for
+	asking int                             // calls that will have a job
+	early  map[dbus.ObjectPath]string      // results of jobs that ended while asking > 0
+	epoch  int                             // counts how often the end of jobs may have been missed
+}
+
+var _ dbus.SignalHandler = (*link)(nil)
+
+// open makes a connection, with the rules that listeners have asked for.
+func open(ctx context.Context, b *Bus) (*link, error) {
+	address, err := b.address()
+	if err != nil {
+		return nil, err
+	}
+	l := &link{
+		bus:   b,
+		owner: make(chan struct{}, 1),
+		jobs:  make(map[dbus.ObjectPath]chan string),
+		early: make(map[dbus.ObjectPath]string),
+	}
+	conn, err := dbus.Dial(address, dbus.WithSignalHandler(l))
+	if err != nil {
+		return nil, b.unreachable(ctx, address, err)
+	}
+	l.conn = conn
+	// By number: a name would have to be looked up.
+	if err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err == nil {
+		err = conn.Hello()
+	}
+	b.mu.Lock()
+	rules := make([]string, 0, len(b.rules))
+	for rule := range b.rules {
+		rules = append(rules, rule)
+	}
+	b.mu.Unlock()
+	for _, rule := range rules {
+		if err == nil {
+			err = l.daemon(ctx, "AddMatch", rule)
+		}
+	}
+	if err != nil {
+		conn.Close()
+		return nil, b.unreachable(ctx, address, err)
+	}
+	go l.tend()
+	return l, nil
+}
+
+// broken tells whether the connection has ended.
+func (l *link) broken() bool { return !l.conn.Connected() }
+
+// call calls a method.
+func (l *link) call(ctx context.Context, to string, path dbus.ObjectPath, method string, args ...any) *dbus.Call {
+	return l.conn.Object(to, path).CallWithContext(ctx, method, 0, args...)
+}
+
+// daemon calls a method of the bus itself.
+func (l *link) daemon(ctx context.Context, method, arg string) error {
+	return l.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus."+method, 0, arg).Err
+}
+
+func (l *link) subscribed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ready
+}
+
+// subscribe has systemd send its signals.
+func (l *link) subscribe(ctx context.Context) error {
+	l.subscribing.Lock()
+	defer l.subscribing.Unlock()
+	if l.subscribed() {
+		return nil
+	}
+	if !l.ruled {
+		for _, rule := range systemdRules {
+			if err := l.daemon(ctx, "AddMatch", rule); err != nil {
+				return l.bus.explain(ctx, service, err)
+			}
+		}
+		l.ruled = true
+	}
+	err := l.call(ctx, service, root, manager+"Subscribe").Err
+	if err != nil && !named(err, "org.freedesktop.systemd1.AlreadySubscribed") {
+		return l.bus.explain(ctx, service, err)
+	}
+	l.mu.Lock()
+	l.ready = true
+	l.mu.Unlock()
+	return nil
+}
+
+// tend does what must not be done by the goroutine that reads the connection, until the
+// connection ends.
+func (l *link) tend() {
+	ctx := l.conn.Context()
+	for {
+		select {
+		case <-ctx.Done():
+			l.release()
+			l.bus.broke(l)
+			return
+		case <-l.owner:
+			if err := l.subscribe(ctx); err != nil {
+				continue // it has gone again, and will come again
+			}
+			l.release()
+			l.bus.lost("systemd began anew")
+		}
+	}
+}
+
+// release has those look again who wait for a job: its end may have been missed.
+func (l *link) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.epoch++
+	for path, done := range l.jobs {
+		close(done)
+		delete(l.jobs, path)
+	}
+}
+
+// DeliverSignal implements dbus.SignalHandler.
+func (l *link) DeliverSignal(iface, member string, s *dbus.Signal) {
+	switch {
+	case iface == "org.freedesktop.DBus":
+		if name, ok := at[string](s.Body, 0); ok && member == "NameOwnerChanged" && name == service {
+			l.ownerChanged(s)
+		}
+	case s.Path == root:
+		l.managerSignal(member, s)
+	case strings.HasPrefix(string(s.Path), unitPrefix):
+		l.unitSignal(s)
+	default:
+		l.tell(Change{Path: s.Path, What: member})
+	}
+}
+
+func (l *link) ownerChanged(s *dbus.Signal) {
+	l.mu.Lock()
+	l.ready = false
+	l.mu.Unlock()
+	if owner, ok := at[string](s.Body, 2); ok && owner != "" {
+		select {
+		case l.owner <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (l *link) managerSignal(member string, s *dbus.Signal) {
+	switch member {
+	case "JobRemoved":
+		path, ok := at[dbus.ObjectPath](s.Body, 1)
+		result, ok2 := at[string](s.Body, 3)
+		if ok && ok2 {
+			l.jobRemoved(path, result)
+		}
+	case "UnitNew":
+		if path, ok := at[dbus.ObjectPath](s.Body, 1); ok {
+			l.tell(Change{Path: path, What: "new", Unit: true, Own: l.bus.isOwn(path)})
+		}
+	case "Reloading":
+		if begins, ok := at[bool](s.Body, 0); ok && !begins && l.bus.announced.foreign(reloads) {
+			l.bus.lost("daemon-reload")
+		}
+	case "UnitFilesChanged":
+		if l.bus.announced.foreign(fileChanges) {
+			l.bus.lost("unit files changed")
+		}
+	}
+}
+
+func (l *link) unitSignal(s *dbus.Signal) {
+	changed, ok := at[map[string]dbus.Variant](s.Body, 1)
+	if !ok {
+		return
+	}
+	c := Change{Path: s.Path, Unit: true, Own: l.bus.isOwn(s.Path)}
+	active, _ := changed["ActiveState"].Value().(string)
+	sub, _ := changed["SubState"].Value().(string)
+	if active == "" && sub == "" {
+		return // a job came or went
+	}
+	c.What = active + " " + sub
+	c.Stamp, _ = changed["StateChangeTimestampMonotonic"].Value().(uint64)
+	l.tell(c)
+}
+
+func (l *link) tell(c Change) {
+	l.bus.mu.Lock()
+	listeners := l.bus.listeners
+	l.bus.mu.Unlock()
+	for _, listener := range listeners {
+		listener.Changed(c)
+	}
+}
+
+// at returns an argument of a signal.
+func at[T any](body []any, i int) (v T, ok bool) {
+	if i < len(body) {
+		v, ok = body[i].(T)
+	}
+	return v, ok
+}
