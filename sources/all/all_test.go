@@ -9,6 +9,7 @@ import (
 	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/sources/all"
 	"github.com/mgmtproject/mgmt/sources/inotify"
+	"github.com/mgmtproject/mgmt/sources/systemd"
 )
 
 func TestEverySourceHasANameOfItsOwnAndServesOnlyItsWatches(t *testing.T) {
@@ -22,6 +23,7 @@ func TestEverySourceHasANameOfItsOwnAndServesOnlyItsWatches(t *testing.T) {
 	watches := []sources.Watch{
 		inotify.Path("/nowhere/f"),
 		inotify.Tree("/nowhere"),
+		systemd.Unit("nowhere.service"),
 		sources.Interval{Every: time.Hour},
 	}
 	for _, w := range watches {
@@ -47,5 +49,6 @@ func ExampleNew() {
 	// Output:
 	// command
 	// inotify
+	// systemd
 	// timer
 }
