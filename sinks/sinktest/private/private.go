@@ -19,23 +19,23 @@ import (
 // env marks a test binary that has been started anew; it holds what went wrong then.
 const env = "MGMT_TEST_PRIVATE"
 
-// ready is what a test binary that may go ahead has found out about itself.
-var ready = errors.New("TestMain does not call private.Main")
+// errPrivate is why the mounts and the network are not private, nil if they are.
+var errPrivate = errors.New("TestMain does not call private.Main")
 
 // Main is what TestMain of such a package calls. It does not return. Tests that must not
 // run elsewhere call Need. As any TestMain should, it looks for goroutines that leak.
 func Main(m *testing.M) {
 	switch _, again := os.LookupEnv(env); {
 	case again:
-		ready = furnish()
+		errPrivate = furnish()
 	case os.Geteuid() != 0:
-		ready = errors.New("only root may have mounts and a network of its own")
+		errPrivate = errors.New("only root may have mounts and a network of its own")
 	default:
 		code, err := restart()
 		if err == nil {
 			os.Exit(code)
 		}
-		ready = err
+		errPrivate = err
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -43,8 +43,8 @@ func Main(m *testing.M) {
 // Need skips the test unless its mounts, its network and its /etc are private.
 func Need(t testing.TB) {
 	t.Helper()
-	if ready != nil {
-		t.Skipf("needs root: %v", ready)
+	if errPrivate != nil {
+		t.Skipf("needs root: %v", errPrivate)
 	}
 }
 
