@@ -232,6 +232,7 @@ var traps = []struct {
 			keep := func(vs ...any) any { return vs }
 			ch := rxgo.CombineLatest(keep, []rx{rxgo.FromChannel(a), rxgo.FromChannel(b)}).Observe()
 			a <- rxgo.Of(1)
+			synctest.Wait() // or both would emit the first pair
 			b <- rxgo.Of(1)
 			tuple := (<-ch).V.([]any)
 			first := [2]any(tuple)
