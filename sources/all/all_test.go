@@ -9,6 +9,7 @@ import (
 	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/sources/all"
 	"github.com/mgmtproject/mgmt/sources/inotify"
+	"github.com/mgmtproject/mgmt/sources/netlink"
 	"github.com/mgmtproject/mgmt/sources/systemd"
 )
 
@@ -24,6 +25,7 @@ func TestEverySourceHasANameOfItsOwnAndServesOnlyItsWatches(t *testing.T) {
 		inotify.Path("/nowhere/f"),
 		inotify.Tree("/nowhere"),
 		systemd.Unit("nowhere.service"),
+		netlink.Link("nothing0"),
 		sources.Interval{Every: time.Hour},
 	}
 	for _, w := range watches {
@@ -49,6 +51,7 @@ func ExampleNew() {
 	// Output:
 	// command
 	// inotify
+	// netlink
 	// systemd
 	// timer
 }
