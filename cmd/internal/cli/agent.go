@@ -10,12 +10,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/mattn/go-isatty"
 
 	"github.com/mgmtproject/mgmt/cmd/internal/console"
 	"github.com/mgmtproject/mgmt/cmd/internal/control"
 	"github.com/mgmtproject/mgmt/cmd/internal/eventlog"
 	"github.com/mgmtproject/mgmt/cmd/internal/outlet"
+	"github.com/mgmtproject/mgmt/cmd/internal/supervisor"
 	"github.com/mgmtproject/mgmt/pipeline"
 	"github.com/mgmtproject/mgmt/sinks"
 	allsinks "github.com/mgmtproject/mgmt/sinks/all"
@@ -42,23 +44,33 @@ type agent struct {
 	events *eventlog.Log // nil without --events
 	draw   *drawer       // nil without --graphviz
 
+	manager   *supervisor.Manager // nil if nobody has to be told how the run is
+	reloads   chan struct{}       // requests to read the graph file; nil if it is not for that
+	toJournal bool
+
 	stopping  atomic.Bool            // a signal has asked for it
 	temporary atomic.Pointer[string] // the prefix, if it is to be removed
 
 	after sync.WaitGroup
 
-	mu      sync.Mutex // results may still come when a stop has been forced
-	ended   bool
-	settled bool // it has converged once
-	report  *console.Report
-	status  pipeline.Status
-	control *control.Server // nil if nobody can ask
-	memory  *collector
+	mu       sync.Mutex // results may still come when a stop has been forced
+	ended    bool
+	settled  bool // it has converged once
+	ready    bool // a graph has come into force
+	rejected bool // the newest version of the graph file is
+	report   *console.Report
+	status   pipeline.Status
+	control  *control.Server // nil if nobody can ask
+	memory   *collector
 }
 
 func newAgent(p Program, opts runOptions) *agent {
 	a := &agent{opts: opts, prog: p, began: time.Now()}
-	a.stderr = outlet.New(p.Err, outlet.Options{Bound: logBound, Gap: a.logGap})
+	stderr := p.Err
+	if a.toJournal = opts.journal(p.Err); a.toJournal {
+		stderr = console.Journal{Send: journal.Send, Stream: p.Err}
+	}
+	a.stderr = outlet.New(stderr, outlet.Options{Bound: logBound, Gap: a.logGap})
 	a.log = slog.New(a.handler(a.stderr))
 	a.report = console.NewReport(a.log, a.began)
 	if opts.events.value != "" {
@@ -70,6 +82,7 @@ func newAgent(p Program, opts runOptions) *agent {
 		a.draw = newDrawer(opts.graphviz, a.log)
 	}
 	a.memory = newCollector()
+	a.supervise()
 	return a
 }
 
@@ -79,6 +92,9 @@ func (a *agent) handler(w io.Writer) slog.Handler {
 	_ = level.UnmarshalText([]byte(a.opts.logLevel.value)) // the flag allows no other
 	if a.opts.logFormat.value == "json" {
 		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
+	}
+	if a.toJournal {
+		return console.NewJournal(w, level)
 	}
 	return console.NewText(w, console.Options{Level: level, Color: a.colored()})
 }
@@ -131,6 +147,7 @@ func (a *agent) run(parent context.Context) int {
 	select {
 	case err = <-over:
 	case <-ctx.Done():
+		a.manager.Stopping()
 		late := time.NewTimer(stopLimit)
 		defer late.Stop()
 		select {
@@ -165,7 +182,7 @@ func (a *agent) subscribe(ctx context.Context) error {
 	defer kept.leave()
 	defer a.listen(kept.place)()
 	sources := allsources.New(a.log)
-	graphs := streams.Map(a.texts(sources), a.loader(reg, sinks.Options{Log: a.log, Shared: &sinks.Shared{}, Dir: kept.kinds}))
+	graphs := a.updates(a.texts(sources), a.loader(reg, sinks.Options{Log: a.log, Shared: &sinks.Shared{}, Dir: kept.kinds}))
 	return pipeline.Run(graphs, pipeline.Options{
 		Sources:          sources,
 		Log:              a.log,
@@ -188,6 +205,10 @@ func (a *agent) observe(r pipeline.Result) bool {
 	if a.ended {
 		return false
 	}
+	if r.Kind == pipeline.Answered {
+		a.answered(r.Count)
+		return true
+	}
 	a.status.Observe(r)
 	a.report.Observe(r)
 	if a.events != nil {
@@ -196,6 +217,7 @@ func (a *agent) observe(r pipeline.Result) bool {
 	if a.control != nil {
 		a.control.Observe(r)
 	}
+	a.inform(r)
 	switch r.Kind {
 	case pipeline.GraphSwapped:
 		if a.draw != nil {

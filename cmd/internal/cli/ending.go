@@ -57,6 +57,7 @@ func (a *agent) conclude(ctx context.Context, err error) int {
 	if server != nil {
 		flushing.Go(func() { server.Close(e) })
 	}
+	flushing.Go(func() { a.manager.Close(flushLimit) })
 	a.stderr.Close(flushLimit)
 	flushing.Wait()
 	return e.Code
@@ -126,6 +127,12 @@ func (a *agent) last(line string) {
 	if a.opts.logFormat.value == "json" {
 		var b lineBuffer
 		slog.New(slog.NewJSONHandler(&b, nil)).Error("summary", "error", line)
+		a.stderr.Final(b)
+		return
+	}
+	if a.toJournal {
+		var b lineBuffer
+		slog.New(console.NewJournal(&b, nil)).Error(line)
 		a.stderr.Final(b)
 		return
 	}

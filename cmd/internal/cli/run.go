@@ -66,8 +66,11 @@ reader of either who is slow or gone does not hold mgmt up: lines are dropped, a
 
 SIGINT and SIGTERM stop mgmt in order within 5 seconds: what runs is cancelled, and commands that
 it has started are ended. A second one stops it at once. SIGHUP does the same as SIGTERM when
-mgmt was started from a terminal, which is gone then, and is ignored otherwise: a graph file that
-has changed is noticed without it.
+mgmt was started from a terminal, which is gone then. Otherwise it makes mgmt read the graph file
+at once; one that has changed is noticed without it.
+
+As a service of systemd mgmt tells when it is ready (Type=notify), what it is doing, and that it is
+alive (WatchdogSec=), and logs to the journal with fields; docs/service.md describes it.
 
 Exit status:
     0  converged; or stopped by a signal, having converged

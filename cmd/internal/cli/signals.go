@@ -24,7 +24,7 @@ func (s signalName) exitStatus() int { return 128 + int(s) }
 func (a *agent) handleSignals(cancel context.CancelCauseFunc) (end func()) {
 	arrived := make(chan os.Signal, 4)
 	signal.Notify(arrived, syscall.SIGINT, syscall.SIGTERM)
-	hangup := isTerminal(a.prog.In) || isTerminal(a.prog.Err)
+	hangup := a.onTerminal()
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
 		signal.Notify(arrived, syscall.SIGHUP)
 	}
@@ -57,7 +57,7 @@ func (a *agent) signal(s syscall.Signal, hangup bool, cancel context.CancelCause
 	name := signalName(s)
 	switch {
 	case s == syscall.SIGHUP && !hangup:
-		a.log.Info("signal ignored", "signal", name.String(), "why", "a changed graph file is noticed without it")
+		a.reload(name.String())
 	case a.stopping.Swap(true):
 		killChildren()
 		a.discard()
