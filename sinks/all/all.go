@@ -15,6 +15,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/password"
 	"github.com/mgmtproject/mgmt/sinks/print"
 	sshauthorizedkey "github.com/mgmtproject/mgmt/sinks/ssh_authorized_key"
+	"github.com/mgmtproject/mgmt/sinks/svc"
 	"github.com/mgmtproject/mgmt/sinks/sysctl"
 	"github.com/mgmtproject/mgmt/sinks/tar"
 	"github.com/mgmtproject/mgmt/sinks/timer"
@@ -35,6 +36,7 @@ var Specs = []sinks.Spec{
 	password.Spec,
 	print.Spec,
 	sshauthorizedkey.Spec,
+	svc.Spec,
 	sysctl.Spec,
 	tar.Spec,
 	timer.Spec,

@@ -75,8 +75,12 @@ type Unit struct {
 	// "activating", "deactivating". Sub is the state of its type: "running", "dead".
 	Active, Sub string
 
-	// NeedReload says that its files have changed since systemd has read them.
+	// NeedReload says that its files have changed since systemd has read them, as far as
+	// it has noticed: up to version 252 it does not notice a new directory of drop-ins.
 	NeedReload bool
+
+	// DropIns are the files beside its own that it has read, by path.
+	DropIns []string
 
 	// Invocation is the ID of its last run, in hexadecimal; "" if it never ran.
 	Invocation string
@@ -108,7 +112,7 @@ func (b *Bus) Unit(ctx context.Context, name string) (Unit, error) {
 	var id []byte
 	err = l.properties(ctx, path, map[string]any{
 		"LoadState": &u.Load, "ActiveState": &u.Active, "SubState": &u.Sub,
-		"NeedDaemonReload": &u.NeedReload, "InvocationID": &id,
+		"NeedDaemonReload": &u.NeedReload, "DropInPaths": &u.DropIns, "InvocationID": &id,
 	})
 	if err != nil {
 		return Unit{}, b.explain(ctx, service, err)

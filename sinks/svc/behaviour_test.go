@@ -1,0 +1,312 @@
+package svc_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mgmtproject/mgmt/sinks"
+	"github.com/mgmtproject/mgmt/sinks/sinktest"
+	"github.com/mgmtproject/mgmt/sinks/sinktest/needs"
+	"github.com/mgmtproject/mgmt/sinks/svc"
+	"github.com/mgmtproject/mgmt/sources"
+	"github.com/mgmtproject/mgmt/sources/all"
+	"github.com/mgmtproject/mgmt/sources/systemd/bus"
+	"github.com/mgmtproject/mgmt/streams"
+)
+
+func apply(t testing.TB, r sinks.Resource) sinks.Outcome {
+	t.Helper()
+	out, err := r.CheckApply(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// fails applies r and returns its error, in which all parts must be.
+func fails(t *testing.T, r sinks.Resource, parts ...string) {
+	t.Helper()
+	_, err := r.CheckApply(t.Context(), true)
+	if err == nil {
+		t.Fatalf("it has worked, want an error with %q", parts)
+	}
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("it says %q, want %q in it", err, part)
+		}
+	}
+}
+
+// watched has f called with the events of r's watches on its way.
+func watched(t *testing.T, r sinks.Resource, f func(events <-chan sources.Event)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	events := make(chan sources.Event, 1000)
+	var streamsOf []streams.Observable[sources.Event]
+	for _, s := range all.New(nil) {
+		used := false
+		for _, w := range r.Watches() {
+			if w.Source() == s.Name() {
+				used = true
+				if err := s.Add(w); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if used {
+			streamsOf = append(streamsOf, s.Events())
+		}
+	}
+	done := make(chan error, len(streamsOf))
+	for _, s := range streamsOf {
+		go func() { done <- s.Subscribe(ctx, func(e sources.Event) bool { events <- e; return true }) }()
+	}
+	f(events)
+	cancel()
+	for range streamsOf {
+		<-done
+	}
+}
+
+func next(t *testing.T, events <-chan sources.Event) {
+	t.Helper()
+	select {
+	case <-events:
+	case <-time.After(10 * time.Second):
+		t.Fatal("no event has come")
+	}
+}
+
+func TestAUnitThatIsNotInstalledYetIsWaitedFor(t *testing.T) {
+	needs.Systemd(t)
+	r := sinktest.Build(t, svc.Spec, "later", values{"state": "running", "startup": "enabled"})
+	watched(t, r, func(events <-chan sources.Event) {
+		fails(t, r, "there is no unit later.service: waiting until it is installed")
+		path := filepath.Join(system.dir, "later.service")
+		system.write(t, path, sleeper) // and no daemon-reload
+		t.Cleanup(func() {
+			_ = system.ctl("disable", "--now", "later.service")
+			os.Remove(path)
+			_ = system.ctl("daemon-reload")
+		})
+		next(t, events)
+		if out := apply(t, r); len(out.Changes) != 2 {
+			t.Errorf("the changes are %v", out.Changes)
+		}
+	})
+	if err := system.ctl("is-active", "later.service"); err != nil {
+		t.Error(err)
+	}
+	if err := system.ctl("is-enabled", "later.service"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAUnitThatIsNotInstalledIsStoppedAndDisabled(t *testing.T) {
+	needs.Systemd(t)
+	for _, startup := range []string{"", "disabled"} {
+		r := sinktest.Build(t, svc.Spec, "never", values{"state": "stopped", "startup": startup})
+		if out := apply(t, r); out.Changed {
+			t.Errorf("something has changed: %v", out.Changes)
+		}
+	}
+}
+
+func TestWhyAUnitDoesNotStart(t *testing.T) {
+	needs.Systemd(t)
+	for _, tt := range []struct {
+		name, unit, text string
+		params           values
+		want             []string
+	}{
+		{"a service that fails", "sad", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo the moon is in the way; exit 7'\n",
+			values{"state": "running"}, []string{"starting sad.service has not worked: it ended with the exit status 7", "its last lines in the journal:\n\tthe moon is in the way"}},
+		{"a service that is killed", "shot", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'kill -9 $$$$'\n",
+			values{"state": "running"}, []string{"it was killed by the signal 9"}},
+		{"a service that ends at once", "brief", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nExecStart=/bin/true\n",
+			values{"state": "running"}, []string{"it has ended at once, without an error", "RemainAfterExit=yes"}},
+		{"a service without a program", "empty", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/nowhere/at/all\n",
+			values{"state": "running"}, []string{"empty.service", "203", "/nowhere/at/all"}},
+		{"a service that needs one that fails", "needy", "[Unit]\nRequires=sad.service\nAfter=sad.service\n[Service]\nExecStart=/bin/sleep infinity\n",
+			values{"state": "running"}, []string{"a unit that it requires has failed"}},
+		{"a service that takes too long", "slow", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nTimeoutStartSec=200ms\nExecStart=/bin/sleep 60\n",
+			values{"state": "running"}, []string{"starting slow.service has not worked"}},
+		{"a service without an [Install] section", "plain", "[Service]\nExecStart=/bin/sleep infinity\n",
+			values{"startup": "enabled"}, []string{"making plain.service enabled: its file has no [Install] section"}},
+		{"a file that makes no sense", "odd", "[Service]\nType=odd\n",
+			values{"state": "running"}, []string{"starting odd.service", "bad unit file setting"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			system.install(t, tt.unit+".service", tt.text)
+			if tt.unit == "needy" {
+				system.install(t, "sad.service", "[Service]\nType=oneshot\nExecStart=/bin/false\n")
+			}
+			fails(t, sinktest.Build(t, svc.Spec, tt.unit, tt.params), tt.want...)
+		})
+	}
+}
+
+// A start that fails is no reason to try again: it would never end.
+func TestAStartThatFailsDoesNotWakeItself(t *testing.T) {
+	needs.Systemd(t)
+	system.install(t, "sad.service", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nExecStart=/bin/false\n")
+	r := sinktest.Build(t, svc.Spec, "sad", values{"state": "running"})
+	watched(t, r, func(events <-chan sources.Event) {
+		fails(t, r, "exit status 1")
+		if err := bus.System().Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case e := <-events:
+			t.Errorf("it is woken by %v", e)
+		case <-time.After(100 * time.Millisecond):
+		}
+		if err := system.ctl("reset-failed", "sad.service"); err != nil {
+			t.Fatal(err)
+		}
+		next(t, events) // somebody else's doing is one
+	})
+}
+
+func TestANotifiedServiceReloadsOrIsRestarted(t *testing.T) {
+	needs.Systemd(t)
+	dir := t.TempDir()
+	mark := filepath.Join(dir, "reloaded")
+	system.install(t, "reloads.service", strings.Replace(sleeper, "[Install]", "ExecReload=/bin/touch "+mark+"\n[Install]", 1))
+	system.install(t, "restarts.service", sleeper)
+	system.install(t, "rests.service", sleeper)
+	invocation := func(unit string) string {
+		out, err := exec.Command("systemctl", "show", "--property=InvocationID", unit).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	refresh := func(r sinks.Resource) sinks.Outcome {
+		t.Helper()
+		out, err := r.(sinks.Refresher).Refresh(t.Context(), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+
+	r := sinktest.Build(t, svc.Spec, "reloads", values{"state": "running"})
+	refresh(r)
+	if _, err := os.Stat(mark); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a service that has just been started was reloaded: %v", err)
+	}
+	first := invocation("reloads.service")
+	if out := refresh(r); !out.Changed {
+		t.Error("a reload is not told as a change")
+	}
+	if _, err := os.Stat(mark); err != nil {
+		t.Errorf("it was not reloaded: %v", err)
+	}
+	if invocation("reloads.service") != first {
+		t.Error("what can reload was restarted")
+	}
+
+	r = sinktest.Build(t, svc.Spec, "restarts", values{"startup": "disabled"})
+	if err := system.ctl("start", "restarts.service"); err != nil {
+		t.Fatal(err)
+	}
+	first = invocation("restarts.service")
+	refresh(r)
+	if invocation("restarts.service") == first {
+		t.Error("what can't reload was not restarted")
+	}
+
+	r = sinktest.Build(t, svc.Spec, "rests", values{"startup": "disabled"})
+	if out := refresh(r); out.Changed {
+		t.Error("a service that does not run was touched")
+	}
+	if err := system.ctl("is-active", "--quiet", "rests.service"); err == nil {
+		t.Error("a service that did not run was started")
+	}
+}
+
+func TestAnAliasIsWatchedToo(t *testing.T) {
+	needs.Systemd(t)
+	system.install(t, "true-name.service", sleeper+"Alias=nick-name.service\n")
+	if err := system.ctl("enable", "true-name.service"); err != nil {
+		t.Fatal(err)
+	}
+	r := sinktest.Build(t, svc.Spec, "nick-name", values{"state": "running"})
+	watched(t, r, func(events <-chan sources.Event) {
+		apply(t, r)
+		for len(events) > 0 {
+			<-events
+		}
+		if err := system.ctl("stop", "true-name.service"); err != nil {
+			t.Fatal(err)
+		}
+		next(t, events)
+		if out := apply(t, r); !out.Changed {
+			t.Error("it was not started again")
+		}
+	})
+}
+
+// role is set in a process that a test below starts of itself.
+const role = "MGMT_TEST_ROLE"
+
+// child runs this test in a process of its own, as another user if uid is not 0.
+func child(t *testing.T, uid uint32, env ...string) {
+	t.Helper()
+	self, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join("/tmp", "svc.test."+t.Name()) // t.TempDir is closed to others
+	if err := os.WriteFile(program, self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(program)
+	cmd := exec.CommandContext(t.Context(), program, "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), role+"=child")
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	if os.Getuid() != 0 {
+		cmd.SysProcAttr = nil
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestWithoutABusItSaysWhatIsMissing(t *testing.T) {
+	if os.Getenv(role) == "" {
+		dir := t.TempDir()
+		child(t, 0, "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+filepath.Join(dir, "socket"), "DBUS_SESSION_BUS_ADDRESS=", "XDG_RUNTIME_DIR="+dir)
+		return
+	}
+	r := sinktest.Build(t, svc.Spec, "a", values{"state": "running"})
+	if _, err := r.CheckApply(t.Context(), true); !errors.Is(err, bus.ErrMissing) {
+		t.Errorf("it says %v", err)
+	}
+	fails(t, sinktest.Build(t, svc.Spec, "a", values{"state": "running", "session": true}), "there is no session bus of the user with the number", "loginctl enable-linger")
+}
+
+func TestWithoutPrivilegeItSaysSo(t *testing.T) {
+	needs.Systemd(t)
+	if os.Getenv(role) == "" {
+		system.install(t, "off.service", sleeper)
+		child(t, 65534)
+		return
+	}
+	r := sinktest.Build(t, svc.Spec, "off", values{"state": "running"})
+	_, err := r.CheckApply(t.Context(), true)
+	if !errors.Is(err, bus.ErrDenied) || !strings.Contains(err.Error(), "run as root") {
+		t.Errorf("it says %v", err)
+	}
+}

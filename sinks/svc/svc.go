@@ -1,0 +1,324 @@
+// Package svc manages a unit of systemd: whether it runs, and whether it is started with
+// the system.
+package svc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/mgmtproject/mgmt/sinks"
+	"github.com/mgmtproject/mgmt/sources"
+	"github.com/mgmtproject/mgmt/sources/inotify"
+	"github.com/mgmtproject/mgmt/sources/systemd"
+	"github.com/mgmtproject/mgmt/sources/systemd/bus"
+)
+
+// Spec describes the kind.
+var Spec = sinks.Spec{
+	Kind: "svc",
+	New:  func() sinks.Config { return &Config{} },
+}
+
+// The values of state and startup.
+const (
+	running  = "running"
+	stopped  = "stopped"
+	enabled  = "enabled"
+	disabled = "disabled"
+	masked   = "masked"
+)
+
+// Config is the desired state of a unit. The resource's name is that of the unit; without
+// a type, as in "nginx", it is a service: "nginx.service". A unit that is not installed
+// yet fails until it is. When notified, a unit that runs already reloads its configuration,
+// or is restarted if it can't.
+type Config struct {
+	// State says whether the unit runs. "running" starts it whenever it does not, "stopped"
+	// stops it; if it is empty that is left alone.
+	State string `param:"state" oneof:"running stopped"`
+
+	// Startup says whether the unit is started with the system, or with the session:
+	// "enabled" and "disabled" are about the [Install] section of its file, "masked" keeps
+	// it from being started by anything; if it is empty that is left alone.
+	Startup string `param:"startup" oneof:"enabled disabled masked"`
+
+	// Session manages a unit of the systemd of the user who runs this program, instead of
+	// one of the system.
+	Session bool `param:"session"`
+}
+
+// unitTypes are those that systemd can start.
+var unitTypes = []string{
+	".service", ".socket", ".target", ".timer", ".mount", ".automount", ".swap", ".path", ".slice", ".scope", ".device",
+}
+
+var validName = regexp.MustCompile(`^[a-zA-Z0-9:_.\\@-]+$`)
+
+// unitName is the full name of a unit.
+func unitName(name string) (string, error) {
+	if !slices.Contains(unitTypes, filepath.Ext(name)) {
+		name += ".service"
+	}
+	prefix := strings.TrimSuffix(name, filepath.Ext(name))
+	switch {
+	case prefix == "" || !validName.MatchString(name) || len(name) > 255:
+		return "", fmt.Errorf("%q is not the name of a unit: letters, digits and :_.\\@- only, such as nginx or ssh.socket", name)
+	case strings.HasSuffix(prefix, "@"):
+		return "", fmt.Errorf("%q is a template: name an instance of it, such as %q", name, prefix+"one"+filepath.Ext(name))
+	}
+	return name, nil
+}
+
+// Build implements sinks.Config.
+func (c *Config) Build(name string, opts sinks.Options) (sinks.Resource, error) {
+	unit, err := unitName(name)
+	if err != nil {
+		return nil, err
+	}
+	for param, value := range map[string]string{"state": c.State, "startup": c.Startup} {
+		allowed := map[string][]string{"state": {"", running, stopped}, "startup": {"", enabled, disabled, masked}}[param]
+		if !slices.Contains(allowed, value) {
+			return nil, &sinks.ParamError{Param: param, Err: fmt.Errorf("%q is none of %s", value, strings.Join(allowed[1:], ", "))}
+		}
+	}
+	if c.State == running && c.Startup == masked {
+		return nil, &sinks.ParamError{Param: "startup", Err: errors.New("what is masked can't be running")}
+	}
+	return &svc{unit: unit, state: c.State, startup: c.Startup, session: c.Session, bus: bus.Of(c.Session), opts: opts}, nil
+}
+
+// svc is the resource.
+type svc struct {
+	unit           string
+	state, startup string
+	session        bool
+	bus            *bus.Bus
+	opts           sinks.Options
+	stale          bool // its files differ from what systemd has read, even after a reload
+}
+
+var (
+	_ sinks.Refresher = (*svc)(nil)
+	_ sinks.Owner     = (*svc)(nil)
+	_ sinks.Waiter    = (*svc)(nil)
+)
+
+// Owns implements sinks.Owner.
+func (s *svc) Owns() []string {
+	if s.session {
+		return []string{"user unit " + s.unit}
+	}
+	return []string{"unit " + s.unit}
+}
+
+// Waits implements sinks.Waiter: systemd does the work.
+func (s *svc) Waits() bool { return true }
+
+// Watches implements sinks.Resource: the unit, and the files that describe it, whether
+// they exist or not. Links that enable it are told of by systemd.
+func (s *svc) Watches() []sources.Watch {
+	watches := []sources.Watch{systemd.Managed(s.unit, s.session)}
+	for _, dir := range bus.UnitDirs(s.session) {
+		for _, name := range s.names() {
+			watches = append(watches, inotify.Path(filepath.Join(dir, name)), inotify.Tree(filepath.Join(dir, name+".d")))
+		}
+	}
+	return watches
+}
+
+// names are what the unit's files are called: an instance such as getty@tty1.service is
+// described by getty@.service.
+func (s *svc) names() []string {
+	if name, _, ok := strings.Cut(s.unit, "@"); ok {
+		return []string{s.unit, name + "@" + filepath.Ext(s.unit)}
+	}
+	return []string{s.unit}
+}
+
+// CheckApply implements sinks.Resource.
+func (s *svc) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error) {
+	return s.run(ctx, apply, false)
+}
+
+// Refresh implements sinks.Refresher.
+func (s *svc) Refresh(ctx context.Context, apply bool) (sinks.Outcome, error) {
+	return s.run(ctx, apply, true)
+}
+
+func (s *svc) run(ctx context.Context, apply, refresh bool) (sinks.Outcome, error) {
+	var out sinks.Outcome
+	u, err := s.bus.Unit(ctx, s.unit)
+	if err != nil {
+		return out, err
+	}
+	files, err := s.files(ctx, u)
+	if err != nil {
+		return out, err
+	}
+	if u, err = s.reread(ctx, apply, u, files, &out); err != nil {
+		return out, err
+	}
+	// What must not start by itself is made so before it is stopped, and what is masked
+	// is unmasked before it is started.
+	if err := s.install(ctx, apply, files, &out); err != nil {
+		return out, err
+	}
+	was := u
+	if err := s.bring(ctx, apply, u, &out); err != nil {
+		return out, err
+	}
+	if refresh && s.state != stopped && was.Running() {
+		return out, s.reload(ctx, apply, &out)
+	}
+	return out, nil
+}
+
+// absent is the state of the files of a unit that has none.
+const absent = "absent"
+
+// files is how the unit is installed, asked for only if somebody wants to know.
+func (s *svc) files(ctx context.Context, u bus.Unit) (string, error) {
+	if s.startup == "" && u.Load == "loaded" {
+		return "", nil
+	}
+	state, err := s.bus.FileState(ctx, s.unit)
+	if errors.Is(err, bus.ErrNoUnit) {
+		if u.Load == "loaded" {
+			return "transient", nil // it has no file, but exists
+		}
+		if s.state == running || s.startup == enabled {
+			return "", fmt.Errorf("there is no unit %s: waiting until it is installed", s.unit)
+		}
+		return absent, nil
+	}
+	return state, err
+}
+
+// reread has systemd read the files of the unit if they have changed.
+func (s *svc) reread(ctx context.Context, apply bool, u bus.Unit, files string, out *sinks.Outcome) (bus.Unit, error) {
+	// It has looked for a file in vain that is there now.
+	late := u.Load == "not-found" && files != absent && files != ""
+	need := u.NeedReload || late || u.Load == "loaded" && s.dropInsDiffer(u)
+	if !need {
+		s.stale = false
+	}
+	if !need || s.stale || s.state == "" && s.startup == "" {
+		return u, nil
+	}
+	change(out, "unit file", "changed", "read")
+	if !apply {
+		return u, nil
+	}
+	if err := s.bus.DaemonReload(ctx); err != nil {
+		return u, fmt.Errorf("having systemd read its unit files: %w", err)
+	}
+	u, err := s.bus.Unit(ctx, s.unit)
+	// Do it once: if it doesn't help it never will.
+	s.stale = err == nil && (u.NeedReload || s.dropInsDiffer(u))
+	return u, err
+}
+
+// dropInsDiffer tells whether there are other drop-ins of the unit than systemd has read.
+func (s *svc) dropInsDiffer(u bus.Unit) bool {
+	there := make(map[string]string) // by name: one in an earlier directory wins
+	read := 0
+	for _, name := range s.names() {
+		for _, dir := range bus.UnitDirs(s.session) {
+			dir = filepath.Join(dir, name+".d")
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				continue // most don't exist
+			}
+			for _, e := range entries {
+				if strings.HasSuffix(e.Name(), ".conf") && there[e.Name()] == "" {
+					there[e.Name()] = filepath.Join(dir, e.Name())
+				}
+			}
+		}
+	}
+	for _, path := range u.DropIns {
+		if there[filepath.Base(path)] == path {
+			read++
+		}
+	}
+	return read != len(there)
+}
+
+// bring makes the unit run or stop.
+func (s *svc) bring(ctx context.Context, apply bool, u bus.Unit, out *sinks.Outcome) error {
+	switch {
+	case s.state == running && !u.Running():
+		change(out, "state", found(u), running)
+		if !apply {
+			return nil
+		}
+		return s.start(ctx)
+	case s.state == stopped && !u.Stopped():
+		change(out, "state", found(u), stopped)
+		if !apply {
+			return nil
+		}
+		return s.stop(ctx)
+	}
+	return nil
+}
+
+// found is the state of a unit as a change shows it.
+func found(u bus.Unit) string {
+	switch u.Active {
+	case "active", "reloading":
+		return running
+	case "inactive":
+		return stopped
+	}
+	return u.Active
+}
+
+func change(out *sinks.Outcome, field, from, to string) {
+	out.Changed = true
+	out.Changes = append(out.Changes, sinks.Change{Field: field, From: from, To: to})
+}
+
+func (s *svc) start(ctx context.Context) error {
+	result, err := s.bus.Start(ctx, s.unit)
+	return s.verify(ctx, "starting", result, err)
+}
+
+func (s *svc) stop(ctx context.Context) error {
+	result, err := s.bus.Stop(ctx, s.unit)
+	if err != nil {
+		return fmt.Errorf("stopping %s: %w", s.unit, err)
+	}
+	u, err := s.bus.Unit(ctx, s.unit)
+	if err != nil {
+		return err
+	}
+	if u.Stopped() {
+		return nil
+	}
+	return fmt.Errorf("stopping %s has not worked (%s): it is %s", s.unit, told(result), u.Active)
+}
+
+// reload has a unit that runs take in what has changed.
+func (s *svc) reload(ctx context.Context, apply bool, out *sinks.Outcome) error {
+	out.Changed = true
+	if !apply {
+		return nil
+	}
+	result, err := s.bus.ReloadOrTryRestart(ctx, s.unit)
+	return s.verify(ctx, "reloading", result, err)
+}
+
+// told is a result as an error has it.
+func told(r bus.Result) string {
+	if r == bus.Unknown {
+		return "systemd was restarted meanwhile"
+	}
+	return "systemd says " + string(r)
+}
