@@ -202,7 +202,7 @@ func (m *Manager) send(message string) {
 }
 
 func (m *Manager) dial(message string) error {
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Net: "unixgram", Name: m.address})
+	conn, err := net.Dial("unixgram", m.address)
 	if err != nil {
 		return err
 	}
