@@ -5,12 +5,14 @@ import (
 	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/exec"
 	"github.com/mgmtproject/mgmt/sinks/file"
+	"github.com/mgmtproject/mgmt/sinks/group"
 	"github.com/mgmtproject/mgmt/sinks/gzip"
 	httpclient "github.com/mgmtproject/mgmt/sinks/http_client"
 	httpserver "github.com/mgmtproject/mgmt/sinks/http_server"
 	httpserverfile "github.com/mgmtproject/mgmt/sinks/http_server_file"
 	"github.com/mgmtproject/mgmt/sinks/line"
 	"github.com/mgmtproject/mgmt/sinks/msg"
+	"github.com/mgmtproject/mgmt/sinks/net"
 	"github.com/mgmtproject/mgmt/sinks/noop"
 	"github.com/mgmtproject/mgmt/sinks/password"
 	"github.com/mgmtproject/mgmt/sinks/print"
@@ -19,6 +21,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/sysctl"
 	"github.com/mgmtproject/mgmt/sinks/tar"
 	"github.com/mgmtproject/mgmt/sinks/timer"
+	"github.com/mgmtproject/mgmt/sinks/user"
 	"github.com/mgmtproject/mgmt/sinks/value"
 )
 
@@ -26,12 +29,14 @@ import (
 var Specs = []sinks.Spec{
 	exec.Spec,
 	file.Spec,
+	group.Spec,
 	gzip.Spec,
 	httpclient.Spec,
 	httpserver.Spec,
 	httpserverfile.Spec,
 	line.Spec,
 	msg.Spec,
+	net.Spec,
 	noop.Spec,
 	password.Spec,
 	print.Spec,
@@ -40,5 +45,6 @@ var Specs = []sinks.Spec{
 	sysctl.Spec,
 	tar.Spec,
 	timer.Spec,
+	user.Spec,
 	value.Spec,
 }
