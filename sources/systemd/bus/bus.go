@@ -177,7 +177,7 @@ func (b *Bus) match(ctx context.Context, rule string, by int) {
 		return // every new connection begins with the rules
 	}
 	if err := l.daemon(ctx, method, rule); err != nil && now > 0 {
-		l.conn.Close() // the next one begins with the rules
+		_ = l.conn.Close() // the next one begins with the rules
 	}
 }
 
@@ -312,7 +312,7 @@ func (b *Bus) hangUp() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.busy == 0 && len(b.listeners) == 0 && b.link != nil {
-		b.link.conn.Close()
+		_ = b.link.conn.Close()
 		b.link = nil
 	}
 }

@@ -80,7 +80,7 @@ func open(ctx context.Context, b *Bus) (*link, error) {
 		}
 	}
 	if err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return nil, b.unreachable(ctx, address, err)
 	}
 	go l.tend()
