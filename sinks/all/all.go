@@ -5,6 +5,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/exec"
 	"github.com/mgmtproject/mgmt/sinks/file"
+	"github.com/mgmtproject/mgmt/sinks/group"
 	"github.com/mgmtproject/mgmt/sinks/gzip"
 	httpclient "github.com/mgmtproject/mgmt/sinks/http_client"
 	httpserver "github.com/mgmtproject/mgmt/sinks/http_server"
@@ -20,6 +21,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/sysctl"
 	"github.com/mgmtproject/mgmt/sinks/tar"
 	"github.com/mgmtproject/mgmt/sinks/timer"
+	"github.com/mgmtproject/mgmt/sinks/user"
 	"github.com/mgmtproject/mgmt/sinks/value"
 )
 
@@ -27,6 +29,7 @@ import (
 var Specs = []sinks.Spec{
 	exec.Spec,
 	file.Spec,
+	group.Spec,
 	gzip.Spec,
 	httpclient.Spec,
 	httpserver.Spec,
@@ -42,5 +45,6 @@ var Specs = []sinks.Spec{
 	sysctl.Spec,
 	tar.Spec,
 	timer.Spec,
+	user.Spec,
 	value.Spec,
 }
