@@ -32,9 +32,8 @@ func (s *svc) install(ctx context.Context, apply bool, files string, out *sinks.
 	case s.startup == enabled && (files == "generated" || files == "transient"):
 		return fmt.Errorf("%s can't be enabled: it is %s, and has no file of its own", s.unit, files)
 	}
-	change(out, "startup", files, s.startup)
-	if !apply {
-		return nil
+	if err := s.change(ctx, apply, out, "startup", files, s.startup); err != nil || !apply {
+		return err
 	}
 	changed, err := s.link(ctx, files)
 	if changed {

@@ -105,6 +105,7 @@ type svc struct {
 
 var (
 	_ sinks.Refresher = (*svc)(nil)
+	_ sinks.Announcer = (*svc)(nil)
 	_ sinks.Owner     = (*svc)(nil)
 	_ sinks.Waiter    = (*svc)(nil)
 )
@@ -119,6 +120,9 @@ func (s *svc) Owns() []string {
 
 // Waits implements sinks.Waiter: systemd does the work.
 func (s *svc) Waits() bool { return true }
+
+// Announces implements sinks.Announcer.
+func (s *svc) Announces() {}
 
 // Watches implements sinks.Resource: the unit, and the files that describe it, whether
 // they exist or not. Links that enable it are told of by systemd.
@@ -153,6 +157,10 @@ func (s *svc) Refresh(ctx context.Context, apply bool) (sinks.Outcome, error) {
 
 func (s *svc) run(ctx context.Context, apply, refresh bool) (sinks.Outcome, error) {
 	var out sinks.Outcome
+	started, err := s.startAtOnce(ctx, apply, &out)
+	if err != nil {
+		return out, err
+	}
 	u, err := s.bus.Unit(ctx, s.unit)
 	if err != nil {
 		return out, err
@@ -161,7 +169,8 @@ func (s *svc) run(ctx context.Context, apply, refresh bool) (sinks.Outcome, erro
 	if err != nil {
 		return out, err
 	}
-	if u, err = s.reread(ctx, apply, u, files, &out); err != nil {
+	reloaded, err := s.reread(ctx, apply, &u, files, &out)
+	if err != nil {
 		return out, err
 	}
 	// What must not start by itself is made so before it is stopped, and what is masked
@@ -169,14 +178,36 @@ func (s *svc) run(ctx context.Context, apply, refresh bool) (sinks.Outcome, erro
 	if err := s.install(ctx, apply, files, &out); err != nil {
 		return out, err
 	}
-	was := u
-	if err := s.bring(ctx, apply, u, &out); err != nil {
-		return out, err
-	}
-	if refresh && s.state != stopped && was.Running() {
+	switch {
+	case started && reloaded: // it runs by its old files
+		result, err := s.bus.Restart(ctx, s.unit)
+		return out, s.verify(ctx, "restarting", result, err)
+	case refresh && !started && s.state != stopped && u.Running():
 		return out, s.reload(ctx, apply, &out)
 	}
-	return out, nil
+	return out, s.bring(ctx, apply, u, &out)
+}
+
+// startAtOnce starts a unit that a signal has told is down, before anything else is asked
+// about it: that is what a service that was killed waits for.
+func (s *svc) startAtOnce(ctx context.Context, apply bool, out *sinks.Outcome) (started bool, err error) {
+	if !apply || s.state != running {
+		return false, nil
+	}
+	told := s.bus.Told(s.unit)
+	if told != "failed" && told != "inactive" {
+		return false, nil
+	}
+	if err := s.change(ctx, apply, out, "state", found(bus.Unit{Active: told}), running); err != nil {
+		return false, err
+	}
+	result, err := s.bus.Start(ctx, s.unit)
+	u, unread := s.bus.Unit(ctx, s.unit)
+	if unread == nil && !u.Running() && (u.Load != "loaded" || u.NeedReload || s.dropInsDiffer(u)) {
+		out.Changed, out.Changes = false, nil
+		return false, nil // there is more to do first
+	}
+	return true, s.verify(ctx, "starting", result, err)
 }
 
 // absent is the state of the files of a unit that has none.
@@ -201,27 +232,26 @@ func (s *svc) files(ctx context.Context, u bus.Unit) (string, error) {
 }
 
 // reread has systemd read the files of the unit if they have changed.
-func (s *svc) reread(ctx context.Context, apply bool, u bus.Unit, files string, out *sinks.Outcome) (bus.Unit, error) {
+func (s *svc) reread(ctx context.Context, apply bool, u *bus.Unit, files string, out *sinks.Outcome) (reloaded bool, err error) {
 	// It has looked for a file in vain that is there now.
 	late := u.Load == "not-found" && files != absent && files != ""
-	need := u.NeedReload || late || u.Load == "loaded" && s.dropInsDiffer(u)
+	need := u.NeedReload || late || u.Load == "loaded" && s.dropInsDiffer(*u)
 	if !need {
 		s.stale = false
 	}
 	if !need || s.stale || s.state == "" && s.startup == "" {
-		return u, nil
+		return false, nil
 	}
-	change(out, "unit file", "changed", "read")
-	if !apply {
-		return u, nil
+	if err := s.change(ctx, apply, out, "unit file", "changed", "read"); err != nil || !apply {
+		return false, err
 	}
 	if err := s.bus.DaemonReload(ctx); err != nil {
-		return u, fmt.Errorf("having systemd read its unit files: %w", err)
+		return false, fmt.Errorf("having systemd read its unit files: %w", err)
 	}
-	u, err := s.bus.Unit(ctx, s.unit)
+	*u, err = s.bus.Unit(ctx, s.unit)
 	// Do it once: if it doesn't help it never will.
-	s.stale = err == nil && (u.NeedReload || s.dropInsDiffer(u))
-	return u, err
+	s.stale = err == nil && (u.NeedReload || s.dropInsDiffer(*u))
+	return true, err
 }
 
 // dropInsDiffer tells whether there are other drop-ins of the unit than systemd has read.
@@ -254,15 +284,14 @@ func (s *svc) dropInsDiffer(u bus.Unit) bool {
 func (s *svc) bring(ctx context.Context, apply bool, u bus.Unit, out *sinks.Outcome) error {
 	switch {
 	case s.state == running && !u.Running():
-		change(out, "state", found(u), running)
-		if !apply {
-			return nil
+		if err := s.change(ctx, apply, out, "state", found(u), running); err != nil || !apply {
+			return err
 		}
-		return s.start(ctx)
+		result, err := s.bus.Start(ctx, s.unit)
+		return s.verify(ctx, "starting", result, err)
 	case s.state == stopped && !u.Stopped():
-		change(out, "state", found(u), stopped)
-		if !apply {
-			return nil
+		if err := s.change(ctx, apply, out, "state", found(u), stopped); err != nil || !apply {
+			return err
 		}
 		return s.stop(ctx)
 	}
@@ -280,14 +309,16 @@ func found(u bus.Unit) string {
 	return u.Active
 }
 
-func change(out *sinks.Outcome, field, from, to string) {
+// change notes a difference, and that it is about to be changed.
+func (s *svc) change(ctx context.Context, apply bool, out *sinks.Outcome, field, from, to string) error {
+	if apply {
+		if err := sinks.BeforeChange(ctx); err != nil {
+			return err
+		}
+	}
 	out.Changed = true
 	out.Changes = append(out.Changes, sinks.Change{Field: field, From: from, To: to})
-}
-
-func (s *svc) start(ctx context.Context) error {
-	result, err := s.bus.Start(ctx, s.unit)
-	return s.verify(ctx, "starting", result, err)
+	return nil
 }
 
 func (s *svc) stop(ctx context.Context) error {
@@ -307,6 +338,11 @@ func (s *svc) stop(ctx context.Context) error {
 
 // reload has a unit that runs take in what has changed.
 func (s *svc) reload(ctx context.Context, apply bool, out *sinks.Outcome) error {
+	if apply {
+		if err := sinks.BeforeChange(ctx); err != nil {
+			return err
+		}
+	}
 	out.Changed = true
 	if !apply {
 		return nil

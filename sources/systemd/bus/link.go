@@ -27,10 +27,16 @@ var systemdRules = []string{
 	"type='signal',sender='" + service + "',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path_namespace='" + string(root) + "/unit',arg0='" + unitIface + "'",
 }
 
+// slots is how many calls may be under way at once, of which one can be the reading of
+// all properties of a Unit: the bus refuses more than 128 (max_replies_per_connection of
+// dbus-daemon(1)). It is plenty, since systemd answers one after the other.
+const slots = 16
+
 // link is one connection. It is the handler of its signals.
 type link struct {
-	bus  *Bus
-	conn *dbus.Conn
+	bus   *Bus
+	conn  *dbus.Conn
+	slots chan struct{} // holds an item for each call under way
 
 	subscribing sync.Mutex // held while it subscribes
 
@@ -43,6 +49,8 @@ type link struct {
 	asking int                             // calls that will have a job
 	early  map[dbus.ObjectPath]string      // results of jobs that ended while asking > 0
 	epoch  int                             // counts how often the end of jobs may have been missed
+
+	states map[dbus.ObjectPath]string // ActiveState of units, as last told
 }
 
 var _ dbus.SignalHandler = (*link)(nil)
@@ -54,10 +62,12 @@ func open(ctx context.Context, b *Bus) (*link, error) {
 		return nil, err
 	}
 	l := &link{
-		bus:   b,
-		owner: make(chan struct{}, 1),
-		jobs:  make(map[dbus.ObjectPath]chan string),
-		early: make(map[dbus.ObjectPath]string),
+		bus:    b,
+		slots:  make(chan struct{}, slots),
+		owner:  make(chan struct{}, 1),
+		jobs:   make(map[dbus.ObjectPath]chan string),
+		early:  make(map[dbus.ObjectPath]string),
+		states: make(map[dbus.ObjectPath]string),
 	}
 	conn, err := dbus.Dial(address, dbus.WithSignalHandler(l))
 	if err != nil {
@@ -92,8 +102,24 @@ func (l *link) broken() bool { return !l.conn.Connected() }
 
 // call calls a method.
 func (l *link) call(ctx context.Context, to string, path dbus.ObjectPath, method string, args ...any) *dbus.Call {
+	if err := l.slot(ctx); err != nil {
+		return &dbus.Call{Err: err}
+	}
+	defer l.free()
 	return l.conn.Object(to, path).CallWithContext(ctx, method, 0, args...)
 }
+
+// slot waits for the turn of a call, which free ends.
+func (l *link) slot(ctx context.Context) error {
+	select {
+	case l.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (l *link) free() { <-l.slots }
 
 // daemon calls a method of the bus itself.
 func (l *link) daemon(ctx context.Context, method, arg string) error {
@@ -181,6 +207,7 @@ func (l *link) DeliverSignal(iface, member string, s *dbus.Signal) {
 func (l *link) ownerChanged(s *dbus.Signal) {
 	l.mu.Lock()
 	l.ready = false
+	clear(l.states)
 	l.mu.Unlock()
 	if owner, ok := at[string](s.Body, 2); ok && owner != "" {
 		select {
@@ -201,6 +228,10 @@ func (l *link) managerSignal(member string, s *dbus.Signal) {
 	case "UnitNew":
 		if path, ok := at[dbus.ObjectPath](s.Body, 1); ok {
 			l.tell(Change{Path: path, What: "new", Unit: true, Own: l.bus.isOwn(path)})
+		}
+	case "UnitRemoved":
+		if path, ok := at[dbus.ObjectPath](s.Body, 1); ok {
+			l.told(path, "")
 		}
 	case "Reloading":
 		if begins, ok := at[bool](s.Body, 0); ok && !begins && l.bus.announced.foreign(reloads) {
@@ -224,9 +255,22 @@ func (l *link) unitSignal(s *dbus.Signal) {
 	if active == "" && sub == "" {
 		return // a job came or went
 	}
+	l.told(s.Path, active)
 	c.What = active + " " + sub
 	c.Stamp, _ = changed["StateChangeTimestampMonotonic"].Value().(uint64)
 	l.tell(c)
+}
+
+// told notes the state of a unit. It is forgotten when systemd drops the unit, so the
+// notes are as many as there are units in memory.
+func (l *link) told(path dbus.ObjectPath, active string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if active == "" {
+		delete(l.states, path)
+	} else {
+		l.states[path] = active
+	}
 }
 
 func (l *link) tell(c Change) {

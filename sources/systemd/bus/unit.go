@@ -121,8 +121,27 @@ func (b *Bus) Unit(ctx context.Context, name string) (Unit, error) {
 	return u, nil
 }
 
+// Told is the ActiveState of a unit as the last signal about it had it, without asking: ""
+// if there was none yet, or if systemd has dropped the unit since.
+func (b *Bus) Told(unit string) string {
+	b.mu.Lock()
+	l := b.link
+	b.mu.Unlock()
+	if l == nil || l.broken() {
+		return ""
+	}
+	path := UnitPath(unit)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.states[path]
+}
+
 // properties reads properties of a unit into the values, all at a time.
 func (l *link) properties(ctx context.Context, path dbus.ObjectPath, into map[string]any) error {
+	if err := l.slot(ctx); err != nil {
+		return err
+	}
+	defer l.free()
 	object := l.conn.Object(service, path)
 	calls := make(map[string]*dbus.Call, len(into))
 	for name := range into {
