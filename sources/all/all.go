@@ -7,6 +7,7 @@ import (
 	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/sources/command"
 	"github.com/mgmtproject/mgmt/sources/inotify"
+	"github.com/mgmtproject/mgmt/sources/mounts"
 	"github.com/mgmtproject/mgmt/sources/netlink"
 	"github.com/mgmtproject/mgmt/sources/systemd"
 	"github.com/mgmtproject/mgmt/sources/timer"
@@ -18,6 +19,7 @@ func New(log *slog.Logger) []sources.Source {
 	return []sources.Source{
 		command.New(),
 		inotify.New(inotify.Options{Log: log}),
+		mounts.New(),
 		netlink.New(),
 		systemd.New(),
 		timer.New(),

@@ -9,6 +9,7 @@ import (
 	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/sources/all"
 	"github.com/mgmtproject/mgmt/sources/inotify"
+	"github.com/mgmtproject/mgmt/sources/mounts"
 	"github.com/mgmtproject/mgmt/sources/netlink"
 	"github.com/mgmtproject/mgmt/sources/systemd"
 )
@@ -25,6 +26,7 @@ func TestEverySourceHasANameOfItsOwnAndServesOnlyItsWatches(t *testing.T) {
 		inotify.Path("/nowhere/f"),
 		inotify.Tree("/nowhere"),
 		systemd.Unit("nowhere.service"),
+		mounts.Point("/nowhere"),
 		netlink.Link("nothing0"),
 		sources.Interval{Every: time.Hour},
 	}
@@ -51,6 +53,7 @@ func ExampleNew() {
 	// Output:
 	// command
 	// inotify
+	// mounts
 	// netlink
 	// systemd
 	// timer
