@@ -44,6 +44,10 @@ build: ## build bin/mgmt
 install: build ## install the program under PREFIX (/usr/local)
 	install -D -m 0755 bin/mgmt $(DESTDIR)$(PREFIX)/bin/mgmt
 
+.PHONY: packages
+packages: ## build dist/mgmt*.deb and dist/mgmt*.rpm, the same for the same commit
+	@cmd/mgmt/packaging/build dist
+
 .PHONY: run
 run: build ## show the hello graph repairing a file in a scratch directory
 	@examples/hello/run.sh bin/mgmt

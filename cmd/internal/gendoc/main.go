@@ -1,7 +1,8 @@
 // The gendoc command writes the pages below docs/reference: one for each kind of
 // resource, from its package, the comments and tags of its Config, its example graph and
 // its Go example; one for the meta-parameters; and one for each command, from its help.
-// With -check it writes nothing, and fails if a page is not as it would be written.
+// With -check it writes nothing, and fails if a page is not as it would be written. With
+// -man it prints the manual page of the program instead.
 package main
 
 import (
@@ -20,7 +21,12 @@ const folder = "docs/reference"
 
 func main() {
 	check := flag.Bool("check", false, "only say whether the pages are up to date")
+	man := flag.Bool("man", false, "print the manual page")
 	flag.Parse()
+	if *man {
+		fmt.Print(Man())
+		return
+	}
 	if err := run(*check); err != nil {
 		fmt.Fprintln(os.Stderr, "gendoc:", err)
 		os.Exit(1)
