@@ -7,6 +7,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/file"
 	"github.com/mgmtproject/mgmt/sinks/group"
 	"github.com/mgmtproject/mgmt/sinks/gzip"
+	"github.com/mgmtproject/mgmt/sinks/hostname"
 	httpclient "github.com/mgmtproject/mgmt/sinks/http_client"
 	httpserver "github.com/mgmtproject/mgmt/sinks/http_server"
 	httpserverfile "github.com/mgmtproject/mgmt/sinks/http_server_file"
@@ -31,6 +32,7 @@ var Specs = []sinks.Spec{
 	file.Spec,
 	group.Spec,
 	gzip.Spec,
+	hostname.Spec,
 	httpclient.Spec,
 	httpserver.Spec,
 	httpserverfile.Spec,

@@ -11,6 +11,7 @@ import (
 	"github.com/mgmtproject/mgmt/sources/netlink"
 	"github.com/mgmtproject/mgmt/sources/systemd"
 	"github.com/mgmtproject/mgmt/sources/timer"
+	"github.com/mgmtproject/mgmt/sources/utsname"
 )
 
 // New returns new sources, for one run. They log what a user should know, such as a
@@ -23,5 +24,6 @@ func New(log *slog.Logger) []sources.Source {
 		netlink.New(),
 		systemd.New(),
 		timer.New(),
+		utsname.New(),
 	}
 }

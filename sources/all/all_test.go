@@ -57,4 +57,5 @@ func ExampleNew() {
 	// netlink
 	// systemd
 	// timer
+	// utsname
 }
