@@ -3,6 +3,7 @@ package all
 
 import (
 	"github.com/mgmtproject/mgmt/sinks"
+	"github.com/mgmtproject/mgmt/sinks/cron"
 	"github.com/mgmtproject/mgmt/sinks/exec"
 	"github.com/mgmtproject/mgmt/sinks/file"
 	"github.com/mgmtproject/mgmt/sinks/group"
@@ -28,6 +29,7 @@ import (
 
 // Specs lists the kinds in alphabetical order. It is read and never changed.
 var Specs = []sinks.Spec{
+	cron.Spec,
 	exec.Spec,
 	file.Spec,
 	group.Spec,
