@@ -9,6 +9,7 @@ import (
 	"github.com/mgmtproject/mgmt/sources/inotify"
 	"github.com/mgmtproject/mgmt/sources/mounts"
 	"github.com/mgmtproject/mgmt/sources/netlink"
+	"github.com/mgmtproject/mgmt/sources/packages"
 	"github.com/mgmtproject/mgmt/sources/systemd"
 	"github.com/mgmtproject/mgmt/sources/timer"
 	"github.com/mgmtproject/mgmt/sources/utsname"
@@ -22,6 +23,7 @@ func New(log *slog.Logger) []sources.Source {
 		inotify.New(inotify.Options{Log: log}),
 		mounts.New(),
 		netlink.New(),
+		packages.New(packages.Options{Log: log}),
 		systemd.New(),
 		timer.New(),
 		utsname.New(),

@@ -55,6 +55,7 @@ func ExampleNew() {
 	// inotify
 	// mounts
 	// netlink
+	// packages
 	// systemd
 	// timer
 	// utsname

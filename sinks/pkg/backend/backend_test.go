@@ -18,7 +18,7 @@ import (
 
 	"github.com/mgmtproject/mgmt/sinks/pkg/backend"
 	"github.com/mgmtproject/mgmt/sinks/sinktest/needs"
-	"github.com/mgmtproject/mgmt/sources/packages/testrepo"
+	"github.com/mgmtproject/mgmt/sinks/sinktest/testrepo"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
