@@ -255,6 +255,32 @@ func TestAnAliasIsWatchedToo(t *testing.T) {
 	})
 }
 
+// Whatever happens while there is no bus is put right when there is one again. The bus is
+// that of the user: the host is run by way of the bus of the system.
+func TestAServiceThatIsStoppedWithoutABusIsStartedWhenThereIsOne(t *testing.T) {
+	needs.UserBus(t)
+	session.install(t, "mine.service", sleeper)
+	_, stop := run(t, &svc.Config{State: "running", Session: true}, func(err error) {
+		if !errors.Is(err, bus.ErrMissing) && !strings.Contains(err.Error(), "the connection to the user bus has ended") {
+			t.Errorf("it fails otherwise: %v", err)
+		}
+	}, "mine")
+	defer stop()
+	for _, restart := range [][]string{{"restart", "dbus.service"}, {"daemon-reexec"}, {"restart", "dbus.service"}} {
+		// By the socket of the user's systemd, which needs no bus.
+		if err := errors.Join(session.ctl(restart...), session.ctl("stop", "mine.service")); err != nil {
+			t.Fatal(err)
+		}
+		deadline := time.Now().Add(20 * time.Second)
+		for session.ctl("is-active", "--quiet", "mine.service") != nil {
+			if time.Now().After(deadline) {
+				t.Fatalf("after %v it is not started again", restart)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
+
 // role is set in a process that a test below starts of itself.
 const role = "MGMT_TEST_ROLE"
 

@@ -25,9 +25,15 @@ import (
 // right, with how long that took.
 func engine(t testing.TB, names ...string) (took time.Duration, stop func()) {
 	t.Helper()
+	return run(t, &svc.Config{State: "running"}, func(err error) { t.Error(err) }, names...)
+}
+
+// run is engine with any desired state, and with what is done about failures.
+func run(t testing.TB, c *svc.Config, failed func(error), names ...string) (took time.Duration, stop func()) {
+	t.Helper()
 	g := &pipeline.Graph{Name: "services"}
 	for _, name := range names {
-		g.Add("svc", name, &svc.Config{State: "running"})
+		g.Add("svc", name, c)
 	}
 	if err := g.Compile(sinks.Options{}); err != nil {
 		t.Fatal(err)
@@ -48,7 +54,7 @@ func engine(t testing.TB, names ...string) (took time.Duration, stop func()) {
 				err = r.Failure()
 			}
 			if err != nil {
-				t.Error(err)
+				failed(err)
 			}
 			if r.Kind == pipeline.Finished {
 				if finished++; finished == len(names) {

@@ -218,6 +218,9 @@ func (s *svc) files(ctx context.Context, u bus.Unit) (string, error) {
 	if s.startup == "" && u.Load == "loaded" {
 		return "", nil
 	}
+	if s.startup == "" && s.state != running {
+		return absent, nil // or not: it does not matter
+	}
 	state, err := s.bus.FileState(ctx, s.unit)
 	if errors.Is(err, bus.ErrNoUnit) {
 		if u.Load == "loaded" {

@@ -19,6 +19,9 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
+// dialTime is how long a bus may take to greet.
+const dialTime = 5 * time.Second
+
 // linger is how long a connection stays open that nobody uses: a resource that is
 // checked and applied without a watch makes a handful of calls.
 const linger = 50 * time.Millisecond
@@ -30,8 +33,8 @@ const (
 )
 
 var (
-	system = &Bus{name: "system", address: systemAddress}
-	user   = &Bus{name: "user", address: userAddress}
+	system = &Bus{name: "system", address: systemAddress, dialing: make(chan struct{}, 1)}
+	user   = &Bus{name: "user", address: userAddress, dialing: make(chan struct{}, 1)}
 )
 
 // System returns the bus of the system. It opens nothing.
@@ -81,7 +84,7 @@ type Bus struct {
 	name    string
 	address func() (string, error)
 
-	dialing sync.Mutex // held while a connection is made
+	dialing chan struct{} // holds an item while a connection is made
 
 	mu         sync.Mutex
 	link       *link // nil before the first use, and when it is known to be broken
@@ -161,23 +164,11 @@ func (b *Bus) match(ctx context.Context, rule string, by int) {
 	if b.rules[rule] += by; b.rules[rule] == 0 {
 		delete(b.rules, rule)
 	}
-	now, method := b.rules[rule], "AddMatch"
-	if now == 0 {
-		method = "RemoveMatch"
-	}
-	l := b.link
+	changed := (was == 0) != (b.rules[rule] == 0)
+	connected := b.link != nil
 	b.mu.Unlock()
-	if (was == 0) == (now == 0) {
-		return
-	}
-	if l == nil || l.broken() {
-		if now > 0 {
-			b.reach(ctx)
-		}
-		return // every new connection begins with the rules
-	}
-	if err := l.daemon(ctx, method, rule); err != nil && now > 0 {
-		_ = l.conn.Close() // the next one begins with the rules
+	if changed && (by > 0 || connected) {
+		b.reach(ctx)
 	}
 }
 
@@ -210,15 +201,23 @@ func (b *Bus) reach(ctx context.Context) {
 		return
 	}
 	defer done()
-	if b.wantsUnits() {
-		_ = l.subscribe(ctx) // when systemd comes, its link is told
-	}
+	_ = b.settle(ctx, l)
 }
 
-func (b *Bus) wantsUnits() bool {
+// settle has a connection bring what listeners have asked for. An error is for the
+// goroutine that keeps it up; when systemd comes later, the connection is told.
+func (b *Bus) settle(ctx context.Context, l *link) error {
+	if err := l.match(ctx); err != nil {
+		_ = l.conn.Close() // the next one begins with the rules
+		return err
+	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.units > 0
+	units := b.units > 0
+	b.mu.Unlock()
+	if !units {
+		return nil
+	}
+	return l.subscribe(ctx)
 }
 
 // Flush returns when listeners have been told of all that systemd knew of when it was
@@ -319,8 +318,12 @@ func (b *Bus) hangUp() {
 
 // dial makes a connection, unless somebody else just has.
 func (b *Bus) dial(ctx context.Context) (*link, error) {
-	b.dialing.Lock()
-	defer b.dialing.Unlock()
+	select {
+	case b.dialing <- struct{}{}:
+		defer func() { <-b.dialing }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	b.mu.Lock()
 	l := b.link
 	b.mu.Unlock()
@@ -344,9 +347,7 @@ func (b *Bus) keep(ctx context.Context, down <-chan struct{}) {
 	for {
 		l, done, err := b.use(ctx)
 		if err == nil {
-			if b.wantsUnits() {
-				err = l.subscribe(ctx)
-			}
+			err = b.settle(ctx, l)
 			done()
 		}
 		switch {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -38,7 +39,8 @@ type link struct {
 	conn  *dbus.Conn
 	slots chan struct{} // holds an item for each call under way
 
-	subscribing sync.Mutex // held while it subscribes
+	subscribing sync.Mutex      // held while it subscribes, and for rules
+	rules       map[string]bool // those that the daemon knows, beside systemdRules
 
 	mu    sync.Mutex
 	ready bool          // it is subscribed to systemd
@@ -55,7 +57,7 @@ type link struct {
 
 var _ dbus.SignalHandler = (*link)(nil)
 
-// open makes a connection, with the rules that listeners have asked for.
+// open makes a connection.
 func open(ctx context.Context, b *Bus) (*link, error) {
 	address, err := b.address()
 	if err != nil {
@@ -68,26 +70,20 @@ func open(ctx context.Context, b *Bus) (*link, error) {
 		jobs:   make(map[dbus.ObjectPath]chan string),
 		early:  make(map[dbus.ObjectPath]string),
 		states: make(map[dbus.ObjectPath]string),
+		rules:  make(map[string]bool),
 	}
 	conn, err := dbus.Dial(address, dbus.WithSignalHandler(l))
 	if err != nil {
 		return nil, b.unreachable(ctx, address, err)
 	}
 	l.conn = conn
+	greeted := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer greeted()
+	hung := time.AfterFunc(dialTime, func() { _ = conn.Close() })
+	defer hung.Stop()
 	// By number: a name would have to be looked up.
 	if err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err == nil {
 		err = conn.Hello()
-	}
-	b.mu.Lock()
-	rules := make([]string, 0, len(b.rules))
-	for rule := range b.rules {
-		rules = append(rules, rule)
-	}
-	b.mu.Unlock()
-	for _, rule := range rules {
-		if err == nil {
-			err = l.daemon(ctx, "AddMatch", rule)
-		}
 	}
 	if err != nil {
 		_ = conn.Close()
@@ -130,6 +126,38 @@ func (l *link) subscribed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.ready
+}
+
+// match has the daemon know just the rules that listeners have asked for.
+func (l *link) match(ctx context.Context) error {
+	l.subscribing.Lock()
+	defer l.subscribing.Unlock()
+	l.bus.mu.Lock()
+	var add, remove []string
+	for rule := range l.bus.rules {
+		if !l.rules[rule] {
+			add = append(add, rule)
+		}
+	}
+	for rule := range l.rules {
+		if l.bus.rules[rule] == 0 {
+			remove = append(remove, rule)
+		}
+	}
+	l.bus.mu.Unlock()
+	for _, rule := range remove {
+		if err := l.daemon(ctx, "RemoveMatch", rule); err != nil {
+			return err
+		}
+		delete(l.rules, rule)
+	}
+	for _, rule := range add {
+		if err := l.daemon(ctx, "AddMatch", rule); err != nil {
+			return err
+		}
+		l.rules[rule] = true
+	}
+	return nil
 }
 
 // subscribe has systemd send its signals.
