@@ -99,32 +99,21 @@ func (g *group) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, erro
 	if ctx.Err() != nil {
 		return sinks.Outcome{}, context.Cause(ctx)
 	}
-	groups, err := local.ReadGroups()
-	if err != nil {
-		return sinks.Outcome{}, err
+	var groups *local.Groups
+	var found local.Group
+	var there bool
+	look := func() (_ []sinks.Change, err error) {
+		if groups, err = local.ReadGroups(); err != nil {
+			return nil, err
+		}
+		found, there = groups.Named(g.name)
+		return g.differences(found, there), nil
 	}
-	found, there := groups.Named(g.name)
-	changes := g.differences(found, there)
-	out := sinks.Outcome{Changed: len(changes) > 0, Changes: changes}
-	if !out.Changed {
+	out, err := local.Converge(apply, look, func() error { return g.change(ctx, groups, there) })
+	if err == nil && there && (apply || !out.Changed) {
 		out.Values = g.values(found)
-		return out, nil
 	}
-	if !apply {
-		return out, nil
-	}
-	if err := g.change(ctx, groups, there); err != nil {
-		return sinks.Outcome{}, err
-	}
-	if groups, err = local.ReadGroups(); err != nil {
-		return out, err
-	}
-	found, there = groups.Named(g.name)
-	if rest := g.differences(found, there); len(rest) > 0 {
-		return out, fmt.Errorf("the group was changed, but this still differs: %v", rest)
-	}
-	out.Values = g.values(found)
-	return out, nil
+	return out, err
 }
 
 // differences are those between the group that was found and the desired one.

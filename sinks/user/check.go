@@ -37,30 +37,20 @@ func (u *user) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error
 	if ctx.Err() != nil {
 		return sinks.Outcome{}, context.Cause(ctx)
 	}
-	f, err := u.look()
-	if err != nil {
-		return sinks.Outcome{}, err
+	var f found
+	var changes []sinks.Change
+	look := func() (_ []sinks.Change, err error) {
+		if f, err = u.look(); err != nil {
+			return nil, err
+		}
+		changes = u.differences(f)
+		return changes, nil
 	}
-	changes := u.differences(f)
-	out := sinks.Outcome{Changed: len(changes) > 0, Changes: changes}
-	if !out.Changed {
+	out, err := local.Converge(apply, look, func() error { return u.change(ctx, f, changes) })
+	if err == nil && f.there && (apply || !out.Changed) {
 		out.Values = u.values(f.User)
-		return out, nil
 	}
-	if !apply {
-		return out, nil
-	}
-	if err := u.change(ctx, f, changes); err != nil {
-		return sinks.Outcome{}, err
-	}
-	if f, err = u.look(); err != nil {
-		return out, err
-	}
-	if rest := u.differences(f); len(rest) > 0 {
-		return out, fmt.Errorf("the user was changed, but this still differs: %v", rest)
-	}
-	out.Values = u.values(f.User)
-	return out, nil
+	return out, err
 }
 
 // The parameters that can differ.

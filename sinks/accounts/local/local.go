@@ -165,6 +165,7 @@ type reading[T any] struct {
 
 	mu    sync.Mutex
 	stamp atomicfile.Stamp // of what is known; zero if it may have changed unnoticed
+	text  []byte
 	known *T
 }
 
@@ -189,7 +190,10 @@ func (r *reading[T]) now() (*T, error) {
 	if err != nil {
 		return nil, p.Error("read", err)
 	}
-	r.known, r.stamp = r.parse(text), atomicfile.Stamp{}
+	if r.known == nil || !bytes.Equal(text, r.text) {
+		r.known, r.text = r.parse(text), text
+	}
+	r.stamp = atomicfile.Stamp{}
 	if stamp := atomicfile.StampOf(&st); stamp.Settled(began) {
 		r.stamp = stamp
 	}

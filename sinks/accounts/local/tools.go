@@ -132,15 +132,20 @@ func (w *waiter) unlocked(ctx context.Context) error {
 	}
 }
 
+// patience is how long it waits without a word: others are done in milliseconds.
+const patience = 160 * time.Millisecond
+
 // pause waits a moment, each time a longer one, up to a second.
 func (w *waiter) pause(ctx context.Context, why string) error {
 	if w.next == 0 {
-		w.next = 10 * time.Millisecond
+		w.next = 5 * time.Millisecond
+	}
+	if w.next == patience {
 		w.log.Warn("waiting for the databases of accounts", "why", why)
 	}
-	timer := time.NewTimer(w.next)
+	timer := time.NewTimer(min(w.next, time.Second))
 	defer timer.Stop()
-	w.next = min(2*w.next, time.Second)
+	w.next *= 2
 	select {
 	case <-timer.C:
 		return nil
