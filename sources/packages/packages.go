@@ -331,11 +331,13 @@ func (s *Source) take() []sources.Event {
 			return []sources.Event{{Source: Name, What: "unreadable"}}
 		case before == nil:
 			return []sources.Event{{Source: Name, What: "write"}}
-		case before != s.seen:
+		}
+		names := dpkg.Changed(before, s.seen)
+		if len(names) > 0 {
 			fire(watch{what: anyPackage}, "write")
-			for _, name := range dpkg.Changed(before, s.seen) {
-				fire(watch{named, name}, "write")
-			}
+		}
+		for _, name := range names {
+			fire(watch{named, name}, "write")
 		}
 	}
 	if p.lists {
