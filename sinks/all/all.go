@@ -13,6 +13,7 @@ import (
 	httpserver "github.com/mgmtproject/mgmt/sinks/http_server"
 	httpserverfile "github.com/mgmtproject/mgmt/sinks/http_server_file"
 	"github.com/mgmtproject/mgmt/sinks/line"
+	"github.com/mgmtproject/mgmt/sinks/mount"
 	"github.com/mgmtproject/mgmt/sinks/msg"
 	"github.com/mgmtproject/mgmt/sinks/net"
 	"github.com/mgmtproject/mgmt/sinks/noop"
@@ -39,6 +40,7 @@ var Specs = []sinks.Spec{
 	httpserver.Spec,
 	httpserverfile.Spec,
 	line.Spec,
+	mount.Spec,
 	msg.Spec,
 	net.Spec,
 	noop.Spec,
