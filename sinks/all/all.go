@@ -17,6 +17,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/msg"
 	"github.com/mgmtproject/mgmt/sinks/net"
 	"github.com/mgmtproject/mgmt/sinks/noop"
+	"github.com/mgmtproject/mgmt/sinks/nspawn"
 	"github.com/mgmtproject/mgmt/sinks/password"
 	"github.com/mgmtproject/mgmt/sinks/print"
 	sshauthorizedkey "github.com/mgmtproject/mgmt/sinks/ssh_authorized_key"
@@ -44,6 +45,7 @@ var Specs = []sinks.Spec{
 	msg.Spec,
 	net.Spec,
 	noop.Spec,
+	nspawn.Spec,
 	password.Spec,
 	print.Spec,
 	sshauthorizedkey.Spec,
