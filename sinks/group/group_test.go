@@ -39,8 +39,15 @@ var (
 	undone = sinktest.Contents("/etc/passwd", "/etc/group", "/etc/gshadow")
 )
 
-func TestConformance(t *testing.T) {
+// host has the test run in a test host, which has its accounts back afterwards.
+func host(t *testing.T) {
+	t.Helper()
 	needs.Systemd(t)
+	sinktest.Restore(t, "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
+}
+
+func TestConformance(t *testing.T) {
+	host(t)
 	must(t, "groupadd", "--gid", "5003", "changed")
 	must(t, "useradd", "--no-create-home", "--gid", "changed", "its-user")
 	sinktest.Run(t, group.Spec,
@@ -73,7 +80,7 @@ func TestInvalid(t *testing.T) {
 }
 
 func TestWhatCannotBeIsSaidSo(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	must(t, "useradd", "--no-create-home", "--user-group", "member")
 	for _, tt := range []struct {
 		name, resource string

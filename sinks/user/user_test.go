@@ -73,8 +73,15 @@ func withHomes(state func() (string, error)) func() (string, error) {
 	}
 }
 
-func TestConformance(t *testing.T) {
+// host has the test run in a test host, which has its accounts back afterwards.
+func host(t *testing.T) {
+	t.Helper()
 	needs.Systemd(t)
+	sinktest.Restore(t, "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
+}
+
+func TestConformance(t *testing.T) {
+	host(t)
 	must(t, "groupadd --gid 6000 crew", "groupadd --gid 6001 own",
 		"useradd --no-create-home two", "useradd --no-create-home in", "useradd --no-create-home some",
 		"useradd --no-create-home --gid crew --uid 5000 all", "useradd --no-create-home --uid 5005 twin")
@@ -139,7 +146,7 @@ func TestInvalid(t *testing.T) {
 }
 
 func TestWhatCannotBeIsSaidSo(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	must(t, "useradd --no-create-home busy")
 	sleep := exec.Command("setpriv", "--reuid=busy", "--clear-groups", "sleep", "1000")
 	if err := sleep.Start(); err != nil {
@@ -178,7 +185,7 @@ func TestWhatCannotBeIsSaidSo(t *testing.T) {
 
 // A check does not fail for want of a group that another resource would make before.
 func TestCheckAllowsForGroupsToCome(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	out, err := sinktest.Build(t, user.Spec, "early", params{"group": "late", "groups": "later"}).CheckApply(t.Context(), false)
 	if want := `[state: absent -> exists group: "" -> late groups: "" -> later]`; err != nil || fmt.Sprint(out.Changes) != want {
 		t.Errorf("got %v, %v; want %v", out.Changes, err, want)
@@ -187,7 +194,7 @@ func TestCheckAllowsForGroupsToCome(t *testing.T) {
 
 // What useradd would do by the configuration of the system is not left to it.
 func TestHomeDirectoryIsNobodysBusiness(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	defs, err := os.ReadFile("/etc/login.defs")
 	if err == nil {
 		err = os.WriteFile("/etc/login.defs", append(defs, "\nCREATE_HOME yes\n"...), 0o644)
@@ -197,6 +204,7 @@ func TestHomeDirectoryIsNobodysBusiness(t *testing.T) {
 	}
 	defer func() { _ = os.WriteFile("/etc/login.defs", defs, 0o644) }()
 
+	t.Cleanup(func() { os.RemoveAll("/home/guest") })
 	apply(t, "guest", params{"homedir": "/home/guest"})
 	if _, err := os.Stat("/home/guest"); !os.IsNotExist(err) {
 		t.Errorf("a home directory was made (%v)", err)
@@ -218,7 +226,7 @@ func apply(t *testing.T, name string, p params) {
 }
 
 func TestOnlyWhatIsGivenChanges(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	must(t, "useradd --no-create-home --uid 5100 --comment The_One --groups audio,games --home-dir /srv/one --shell /bin/false one")
 	for _, tt := range []struct {
 		name   string
@@ -243,7 +251,7 @@ func TestOnlyWhatIsGivenChanges(t *testing.T) {
 
 // One tool at a time: two at once would refuse to work.
 func TestUsersAndGroupsAtTheSameTime(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	var running sync.WaitGroup
 	for i := range 10 {
 		name := fmt.Sprintf("team%d", i)

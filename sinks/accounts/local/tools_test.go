@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mgmtproject/mgmt/sinks/accounts/local"
+	"github.com/mgmtproject/mgmt/sinks/sinktest"
 	"github.com/mgmtproject/mgmt/sinks/sinktest/needs"
 )
 
@@ -89,6 +90,13 @@ func (j *journal) wait(t *testing.T, want string) {
 	}
 }
 
+// host has the test run in a test host, which has its accounts back afterwards.
+func host(t *testing.T) {
+	t.Helper()
+	needs.Systemd(t)
+	sinktest.Restore(t, "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
+}
+
 var discard = slog.New(slog.DiscardHandler)
 
 func there(t *testing.T, group string) bool {
@@ -103,7 +111,7 @@ func there(t *testing.T, group string) bool {
 
 // Without the turns that they take most of these would fail.
 func TestManyAtOnce(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	var running sync.WaitGroup
 	for i := range 20 {
 		name := fmt.Sprintf("many%d", i)
@@ -126,7 +134,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 func TestLockOfAnotherProcessIsWaitedFor(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	for _, tt := range []struct {
 		name string
 		lock func(t *testing.T) (what string, release func())
@@ -186,7 +194,7 @@ func TestLockOfAnotherProcessIsWaitedFor(t *testing.T) {
 
 // Also those are woken that wait for their turn behind one that waits for the lock.
 func TestCancelWhileItWaits(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	pid, release := another(t)
 	defer release()
 	if got := local.Holder(); int(got) != pid {
@@ -217,7 +225,7 @@ func TestCancelWhileItWaits(t *testing.T) {
 
 // What is begun is ended, so that nothing half done is left.
 func TestToolMayFinish(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	for _, tt := range []struct {
 		name, script string
 		want         error
@@ -245,7 +253,7 @@ func TestToolMayFinish(t *testing.T) {
 }
 
 func TestWhatIsMissingIsTold(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	missing := "/usr/sbin/no-such-tool"
 	if err := local.Run(t.Context(), discard, missing); err == nil || !strings.Contains(err.Error(), "there is no "+missing+" on this host, by which accounts are changed: install the package passwd") {
 		t.Errorf("got %v", err)
@@ -267,7 +275,7 @@ func TestWhatIsMissingIsTold(t *testing.T) {
 }
 
 func TestAccountsOfAnotherDatabase(t *testing.T) {
-	needs.Systemd(t)
+	host(t)
 	err := local.Run(t.Context(), discard, local.Groupadd, "--", "root")
 	if got := local.Elsewhere(err, local.GroupFile); got == nil || !errors.Is(got, err) || !strings.Contains(got.Error(), "it comes from another database") {
 		t.Errorf("got %v of %v", got, err)
