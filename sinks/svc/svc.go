@@ -124,13 +124,22 @@ func (s *svc) Waits() bool { return true }
 // Announces implements sinks.Announcer.
 func (s *svc) Announces() {}
 
+// targets are those by which units are usually enabled.
+var targets = []string{"multi-user", "graphical", "default", "sockets", "timers"}
+
 // Watches implements sinks.Resource: the unit, and the files that describe it, whether
-// they exist or not. Links that enable it are told of by systemd.
+// they exist or not. Links that enable it are told of by systemd, unless somebody makes
+// or removes them by hand: that is seen for the usual ones.
 func (s *svc) Watches() []sources.Watch {
 	watches := []sources.Watch{systemd.Managed(s.unit, s.session)}
 	for _, dir := range bus.UnitDirs(s.session) {
 		for _, name := range s.names() {
 			watches = append(watches, inotify.Path(filepath.Join(dir, name)), inotify.Tree(filepath.Join(dir, name+".d")))
+		}
+	}
+	if s.startup != "" {
+		for _, target := range targets {
+			watches = append(watches, inotify.Path(filepath.Join(bus.UnitDirs(s.session)[0], target+".target.wants", s.unit)))
 		}
 	}
 	return watches

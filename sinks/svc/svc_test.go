@@ -32,6 +32,18 @@ var (
 	session = manager{[]string{"--user"}, "/etc/systemd/user"}
 )
 
+// links is where systemctl enable makes links.
+func (m manager) links() string {
+	if m.flags == nil {
+		return m.dir
+	}
+	config, err := os.UserConfigDir()
+	if err != nil {
+		panic(err)
+	}
+	return filepath.Join(config, "systemd/user")
+}
+
 // ctl calls systemctl.
 func (m manager) ctl(args ...string) error {
 	out, err := exec.Command("systemctl", append(m.flags, args...)...).CombinedOutput()
@@ -152,6 +164,9 @@ func (m manager) cases(t *testing.T) []sinktest.Case {
 		{Name: "a service that is started is stopped", Resource: "two", Params: values{"state": "stopped"}, Disturb: m.does("start", two)},
 		{Name: "a service that is disabled is enabled", Resource: "three", Params: values{"startup": "enabled"}, Disturb: m.does("disable", three)},
 		{Name: "a service that is enabled is disabled", Resource: "three", Params: values{"startup": "disabled"}, Disturb: m.does("enable", three)},
+		{Name: "a service whose link is removed by hand is enabled", Resource: "three", Params: values{"startup": "enabled"}, Disturb: func() error {
+			return os.Remove(filepath.Join(m.links(), "multi-user.target.wants", three))
+		}},
 		{Name: "a service that is stopped and disabled is enabled and started", Resource: "four", Params: values{"startup": "enabled", "state": "running"}, Disturb: m.does("disable", "--now", four)},
 		{Name: "a service that is masked is enabled and started", Resource: "five", Params: values{"startup": "enabled", "state": "running"}, Disturb: m.does("mask", "--now", five)},
 		{Name: "a service that is started is masked and stopped", Resource: "five", Params: values{"startup": "masked", "state": "stopped"}, Disturb: func() error {
