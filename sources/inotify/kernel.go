@@ -10,6 +10,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
+
+	"github.com/mgmtproject/mgmt/sources/mounts/table"
 )
 
 // kernel is what the source has open while anything is watched.
@@ -17,8 +19,7 @@ type kernel struct {
 	fs      *fsnotify.Watcher // nil if there is no instance to be had
 	cause   *cause            // why not
 	cookie  cookie
-	mounts  *os.File // waits for mounts; nil without /proc
-	table   int      // the same file, to ask and to read; -1 without /proc
+	table   *table.Table // nil without /proc
 	stop    chan struct{}
 	ask     chan struct{} // see settled
 	wg      sync.WaitGroup
@@ -34,7 +35,7 @@ func (s *Source) open() {
 	if s.k != nil {
 		return
 	}
-	s.k = &kernel{table: -1, stop: make(chan struct{}), ask: make(chan struct{})}
+	s.k = &kernel{stop: make(chan struct{}), ask: make(chan struct{})}
 	s.k.start(s.wake)
 	s.watchMounts()
 	signal(s.wake)
@@ -114,9 +115,8 @@ func (s *Source) closeIdle() {
 // many times longer.
 func (k *kernel) close() {
 	close(k.stop)
-	if k.mounts != nil {
-		_ = k.mounts.Close()
-		_ = unix.Close(k.table)
+	if k.table != nil {
+		k.table.Close()
 	}
 	if k.fs != nil {
 		_ = k.fs.Close()

@@ -1,43 +1,28 @@
 package inotify
 
 import (
-	"bytes"
 	"errors"
-	"hash/maphash"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/mgmtproject/mgmt/sources/mounts/table"
 )
-
-const mountTable = "/proc/self/mountinfo"
 
 // watchMounts starts to wait for changes of the mount table. The kernel ends watches
 // when a filesystem is unmounted, which fsnotify keeps to itself, and says nothing when
 // something is mounted over a directory. Without /proc nothing can be done.
 func (s *Source) watchMounts() {
 	k := s.k
-	f, err := os.Open(mountTable)
+	t, err := table.Open()
 	if err != nil {
 		s.log.Debug("mounts will not be noticed", "err", err)
 		return
 	}
-	conn, err := f.SyscallConn()
-	if err == nil {
-		k.table, err = unix.Open(mountTable, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	}
-	if err != nil {
-		_ = f.Close()
-		s.log.Debug("mounts will not be noticed", "err", err)
-		return
-	}
-	k.mounts = f
+	k.table = t
 	s.mounts = k.readMounts()
 	k.wg.Go(func() {
-		// One call for good, because what wakes Go's poller between two is forgotten.
-		_ = conn.Read(func(uintptr) bool {
+		err := t.Wait(func() bool {
 			s.mu.Lock()
 			if s.k != k || !k.remounted() {
 				s.mu.Unlock()
@@ -55,6 +40,9 @@ func (s *Source) watchMounts() {
 			s.mu.Unlock()
 			return !k.pause(10 * took)
 		})
+		if err != nil && !errors.Is(err, os.ErrClosed) {
+			s.log.Debug("mounts will not be noticed", "err", err)
+		}
 	})
 }
 
@@ -71,14 +59,7 @@ func (k *kernel) pause(d time.Duration) bool {
 }
 
 // remounted says whether the mount table has changed since it was last asked.
-func (k *kernel) remounted() bool {
-	if k.table < 0 {
-		return false
-	}
-	fds := []unix.PollFd{{Fd: int32(k.table), Events: unix.POLLPRI}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n > 0
-}
+func (k *kernel) remounted() bool { return k.table != nil && k.table.Changed() }
 
 // remounted renews what lies at and below mount points that have changed, and what the
 // kernel has stopped to watch. The queue has been read beyond the time of the mount, so
@@ -89,18 +70,7 @@ func (s *Source) remounted() {
 	clear(s.special)
 	old := s.mounts
 	s.mounts = s.k.readMounts()
-	var points []string
-	for point, sum := range s.mounts {
-		if old[point] != sum {
-			points = append(points, point)
-		}
-	}
-	for point := range old {
-		if _, still := s.mounts[point]; !still {
-			points = append(points, point)
-		}
-	}
-	for _, point := range points {
+	for _, point := range table.Differing(old, s.mounts) {
 		if e := s.entries[point]; e != nil {
 			s.changed(e, "mount")
 		}
@@ -125,44 +95,9 @@ func (s *Source) remounted() {
 	}
 }
 
-// readMounts returns what is mounted, as a checksum of its lines by mount point. The
-// format is described in proc_pid_mountinfo(5).
+// readMounts returns what is mounted, as a checksum by mount point: as much of it as can be
+// read.
 func (k *kernel) readMounts() map[string]uint64 {
-	var table []byte
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := unix.Pread(k.table, buf, int64(len(table)))
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if n <= 0 || err != nil {
-			break
-		}
-		table = append(table, buf[:n]...)
-	}
-	mounts := make(map[string]uint64)
-	for line := range bytes.Lines(table) {
-		fields := bytes.SplitN(line, []byte(" "), 6)
-		if len(fields) == 6 {
-			point := unescape(string(fields[4]))
-			mounts[point] = mounts[point]*31 + maphash.Bytes(seed, line)
-		}
-	}
-	return mounts
-}
-
-// unescape replaces \040 and the like, which stand for blanks and backslashes.
-func unescape(s string) string {
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				out = append(out, byte(c))
-				i += 3
-				continue
-			}
-		}
-		out = append(out, s[i])
-	}
-	return string(out)
+	points, _ := k.table.Points()
+	return points
 }

@@ -26,6 +26,8 @@ var mayImport = map[string]string{
 	"cmd":            "streams operators sources/... sinks sinks/all sinks/params pipeline/... cmd/internal/...",
 	"examples":       "streams operators sources/... sinks/... pipeline/...",
 
+	// What is mounted over a directory hides what is watched in it.
+	"sources/inotify": "streams operators sources sources/mounts/table",
 	// The graph file is watched as any file is.
 	"sources/graphfile": "streams operators sources sources/inotify",
 	// It measures parts of the program by themselves.
@@ -38,7 +40,11 @@ var onlyIn = map[string]string{
 	"github.com/reactivex/rxgo/v2": "streams sources/graphfile examples", // inside a Via
 	"github.com/spf13/cobra":       "cmd",
 	"github.com/fsnotify/fsnotify": "sources/inotify",
-	"testing":                      "sinks/sinktest",
+
+	"github.com/vishvananda/netlink":    "sources/netlink sinks/net",
+	"github.com/vishvananda/netlink/nl": "sources/netlink sinks/net",
+	"github.com/moby/sys/mountinfo":     "sources/mounts sinks/mount",
+	"testing":                           "sinks/sinktest",
 }
 
 // imports is a package with what its code imports, its tests left out.

@@ -58,8 +58,8 @@ func (t *Table) Changed() bool {
 	return err == nil && n > 0
 }
 
-// Wait calls look at once and whenever the table may have changed, until look returns true
-// or the table is closed. It is called once.
+// Wait calls look at once and whenever the table may have changed, until look returns true.
+// It fails with os.ErrClosed when the table is closed, and is called once.
 func (t *Table) Wait(look func() (enough bool)) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -78,7 +78,13 @@ func (t *Table) Wait(look func() (enough bool)) error {
 		return os.ErrClosed
 	}
 	// One call for good, because what wakes Go's poller between two is forgotten.
-	return conn.Read(func(uintptr) bool { return look() })
+	err = conn.Read(func(uintptr) bool { return look() })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.waiting = nil; err != nil && t.closed {
+		return os.ErrClosed
+	}
+	return err
 }
 
 // Read returns the table as text.
