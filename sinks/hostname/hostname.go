@@ -179,33 +179,42 @@ func (h *hostname) Announces() {}
 
 // CheckApply implements sinks.Resource.
 func (h *hostname) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, error) {
-	var out sinks.Outcome
 	found, err := look(ctx, bus.System())
 	if err != nil {
-		return out, err
+		return sinks.Outcome{}, err
 	}
-	if out.Changes = h.differences(found); len(out.Changes) == 0 {
-		out.Values = h.values(found)
-		return out, nil
-	}
-	if !apply {
-		out.Changed = true
-		return out, nil
+	changes := h.differences(found)
+	switch {
+	case len(changes) == 0:
+		return sinks.Outcome{Values: h.values(found)}, nil
+	case !apply:
+		return sinks.Outcome{Changed: true, Changes: changes}, nil
 	}
 	if err := sinks.BeforeChange(ctx); err != nil {
 		return sinks.Outcome{}, err
 	}
+	return h.set(ctx, changes)
+}
+
+// set sets the names that differ, one after the other, since one may change another. It
+// reports the changes if it has set any.
+func (h *hostname) set(ctx context.Context, changes []sinks.Change) (out sinks.Outcome, err error) {
 	for _, d := range h.names {
+		found, err := look(ctx, bus.System())
+		if err != nil {
+			return out, err
+		}
 		if found[d.property] == d.name {
 			continue
 		}
 		if err := d.set(ctx, bus.System()); err != nil {
 			return out, err
 		}
-		out.Changed = true
-		if found, err = look(ctx, bus.System()); err != nil { // one name may change another
-			return out, err
-		}
+		out = sinks.Outcome{Changed: true, Changes: changes}
+	}
+	found, err := look(ctx, bus.System())
+	if err != nil {
+		return out, err
 	}
 	if rest := h.differences(found); len(rest) > 0 {
 		return out, fmt.Errorf("it was set, but this still differs: %v", rest)

@@ -137,7 +137,7 @@ func TestWithoutABus(t *testing.T) {
 			time.Sleep(200 * time.Millisecond)
 		}
 	}
-	if !errors.Is(err, bus.ErrMissing) || out.Changed || !strings.Contains(err.Error(), "names of the host are set through systemd-hostnamed") {
+	if !errors.Is(err, bus.ErrMissing) || out.Changed || !strings.Contains(err.Error(), "through systemd-hostnamed: there is no system bus") {
 		t.Errorf("got %+v, %v", out, err)
 	}
 }

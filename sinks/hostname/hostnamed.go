@@ -69,10 +69,10 @@ func (d desired) set(ctx context.Context, b *bus.Bus) error {
 	return nil
 }
 
-// explain adds what to do when there is a bus, but no hostnamed.
+// explain says what is missing for what.
 func explain(err error) error {
 	if errors.Is(err, bus.ErrMissing) {
-		return fmt.Errorf("%w (names of the host are set through systemd-hostnamed)", err)
+		return fmt.Errorf("names of a host are asked for and set through systemd-hostnamed: %w", err)
 	}
 	return err
 }

@@ -211,7 +211,7 @@ func cell(text string) string {
 func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func article(word string) string {
-	if strings.ContainsRune("aeiou", rune(word[0])) {
+	if strings.ContainsRune("aeiou", rune(word[0])) && !strings.HasPrefix(word, "use") {
 		return "An"
 	}
 	return "A"
