@@ -196,13 +196,10 @@ func (s *Source) forget() {
 // bounded share of the time; who flushes need not wait for that.
 func (s *Source) serve(ctx context.Context, t *table.Table, emit func(sources.Event) bool) error {
 	changed, ended := make(chan struct{}, 1), make(chan error, 1)
-	go func() {
-		ended <- t.Wait(func() bool { signal(changed); return false })
-	}()
-	defer func() {
-		t.Close()
-		_ = <-ended // that it was closed
-	}()
+	var waiter sync.WaitGroup
+	waiter.Go(func() { ended <- t.Wait(func() bool { signal(changed); return false }) })
+	defer waiter.Wait()
+	defer t.Close()
 	var resting <-chan time.Time
 	for {
 		due := changed
@@ -216,7 +213,6 @@ func (s *Source) serve(ctx context.Context, t *table.Table, emit func(sources.Ev
 			resting = nil
 			continue
 		case err := <-ended:
-			ended <- err
 			return err
 		case <-ctx.Done():
 			return context.Cause(ctx)
