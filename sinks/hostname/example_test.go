@@ -1,7 +1,6 @@
 package hostname_test
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/mgmtproject/mgmt/sinks"
@@ -12,8 +11,6 @@ import (
 func Example() {
 	_, err := (&hostname.Config{StaticHostname: "db_1"}).Build("this host", sinks.Options{})
 	fmt.Println(err)
-	wrong, ok := errors.AsType[*sinks.ParamError](err)
-	fmt.Println(ok, wrong.Param)
 
 	r, err := (&hostname.Config{StaticHostname: "db-1", PrettyHostname: "Database, rack 7"}).Build("this host", sinks.Options{})
 	if err != nil {
@@ -24,7 +21,6 @@ func Example() {
 	}
 	// Output:
 	// static_hostname: "db_1" can't be one: there may be only letters from a to z, digits, hyphens and dots in it
-	// true static_hostname
 	// systemd org.freedesktop.hostname1 /org/freedesktop/hostname1
 	// inotify /etc/hostname
 	// inotify /etc/machine-info
