@@ -18,6 +18,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/sinktest"
 	"github.com/mgmtproject/mgmt/sinks/sinktest/needs"
 	"github.com/mgmtproject/mgmt/sinks/user"
+	"github.com/mgmtproject/mgmt/sources/inotify"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -246,6 +247,39 @@ func TestOnlyWhatIsGivenChanges(t *testing.T) {
 				t.Errorf("it is\n%s, want\n%s", got, tt.want)
 			}
 		})
+	}
+}
+
+// A host without the tools gets them while the resource waits.
+func TestToolsAreMissing(t *testing.T) {
+	host(t)
+	must(t, "mv /usr/sbin/useradd /run/useradd")
+	back := sync.OnceFunc(func() { must(t, "mv /run/useradd /usr/sbin/useradd") })
+	t.Cleanup(back)
+	r := sinktest.Build(t, user.Spec, "late", nil)
+	if out, err := r.CheckApply(t.Context(), false); err != nil || !out.Changed {
+		t.Errorf("a check: %+v, %v", out, err)
+	}
+	if _, err := r.CheckApply(t.Context(), true); err == nil || !strings.Contains(err.Error(), "there is no /usr/sbin/useradd on this host, by which accounts are changed: install the package passwd") {
+		t.Errorf("got %v", err)
+	}
+	source := inotify.New(inotify.Options{})
+	for _, w := range r.Watches() {
+		if err := source.Add(w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	back()
+	for e, err := range source.Events().Seq(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Watch == inotify.Path("/usr/sbin/useradd") {
+			break
+		}
+	}
+	if out, err := r.CheckApply(t.Context(), true); err != nil || !out.Changed {
+		t.Errorf("with the tool: %+v, %v", out, err)
 	}
 }
 
