@@ -19,6 +19,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/noop"
 	"github.com/mgmtproject/mgmt/sinks/nspawn"
 	"github.com/mgmtproject/mgmt/sinks/password"
+	"github.com/mgmtproject/mgmt/sinks/pkg"
 	"github.com/mgmtproject/mgmt/sinks/print"
 	sshauthorizedkey "github.com/mgmtproject/mgmt/sinks/ssh_authorized_key"
 	"github.com/mgmtproject/mgmt/sinks/svc"
@@ -47,6 +48,7 @@ var Specs = []sinks.Spec{
 	noop.Spec,
 	nspawn.Spec,
 	password.Spec,
+	pkg.Spec,
 	print.Spec,
 	sshauthorizedkey.Spec,
 	svc.Spec,

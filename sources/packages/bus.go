@@ -52,7 +52,7 @@ func (s *Source) hear(ctx context.Context, connected func()) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	signals := make(chan *dbus.Signal, 16)
 	conn.Signal(signals)
 	if err := conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(packageKit), dbus.WithMatchInterface(packageKit)); err != nil {

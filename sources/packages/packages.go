@@ -314,7 +314,7 @@ func (s *Source) take() []sources.Event {
 	p := s.pending
 	s.pending = pending{}
 	if p.lost != "" {
-		s.look()
+		_ = s.look() // who is woken finds out for himself
 		return []sources.Event{{Source: Name, What: p.lost}}
 	}
 	var events []sources.Event

@@ -195,12 +195,15 @@ func rootOnly() error {
 	return nil
 }
 
+// noCache has apt look at dpkg's status file each time, and cache only what archives offer:
+// see aptCache for what is wrong with the other cache.
+var noCache = []string{"-o", "Dir::Cache::pkgcache="}
+
 // transaction is one command line for all actions.
 func transaction(actions []Action, allow Allow) []string {
-	args := []string{
+	args := append(slices.Clone(noCache),
 		"-y", "-q", "-o", "APT::Status-Fd=3", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=-1", "-o", "Acquire::Retries=3",
-		"-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
-	}
+		"-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 	if allow.Untrusted {
 		args = append(args, "--allow-unauthenticated")
 	}

@@ -72,6 +72,13 @@ type Backend interface {
 	Apply(ctx context.Context, actions []Action, allow Allow) error
 }
 
+// Forgetter is a Backend that may believe something of the host that is no longer so, and
+// then has nothing to do, as it says.
+type Forgetter interface {
+	// Forget has it look anew.
+	Forget() error
+}
+
 // Progress logs how a transaction goes on: each step for debugging, and now and then one
 // for people when it takes long.
 type Progress struct {

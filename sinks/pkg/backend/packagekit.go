@@ -147,6 +147,16 @@ func (k *kit) Apply(ctx context.Context, actions []Action, allow Allow) error {
 	return err
 }
 
+var _ Forgetter = (*kit)(nil)
+
+// aptCache holds what is installed beside what is offered. Apt, which PackageKit uses, takes
+// it for right if dpkg's status file has the same size and was changed in the same second:
+// that is so when we repair what somebody has done right after we had changed something.
+const aptCache = "/var/cache/apt/pkgcache.bin"
+
+// Forget implements Forgetter.
+func (k *kit) Forget() error { return os.Remove(aptCache) }
+
 // identify finds the packages that actions are about, and for those that can't be done
 // an error in errs. A package that is to be removed and isn't there has no ID.
 func (b *bus) identify(ctx context.Context, actions []Action, allow Allow, errs []error) ([]string, error) {
@@ -357,7 +367,7 @@ func findPackageKit(ctx context.Context) (there bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("there is no system bus: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	err = conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.StartServiceByName", 0, kitName, uint32(0)).Err
 	if e, ok := errors.AsType[dbus.Error](err); ok && e.Name == "org.freedesktop.DBus.Error.ServiceUnknown" {
 		return false, errors.New("the system bus has no PackageKit")
@@ -391,14 +401,14 @@ func dial(ctx context.Context, o Options) (*bus, error) {
 		{dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, kitName)},
 	} {
 		if err := conn.AddMatchSignalContext(ctx, match...); err != nil {
-			conn.Close()
+			_ = conn.Close()
 			return nil, err
 		}
 	}
 	return b, nil
 }
 
-func (b *bus) close() { b.conn.Close() }
+func (b *bus) close() { _ = b.conn.Close() }
 
 // resolve asks for the packages of names, or of IDs. Unknown ones are left out.
 func (b *bus) resolve(ctx context.Context, filters uint64, names []string) ([]packageID, error) {

@@ -58,11 +58,13 @@ func parsePolicy(text []byte) map[string]*policy {
 }
 
 // policies asks apt about packages. A name that it does not know is not in the result.
-// If only is set nothing at all is changed: apt's caches are made in memory.
+// If only is set nothing at all is changed: what apt caches of the lists is made in memory,
+// too.
 func (a *apt) policies(ctx context.Context, names []string, only bool) (map[string]*policy, error) {
 	args := append([]string{"-q", "policy", "--"}, names...)
-	if only && os.Geteuid() == 0 { // who else could write them?
-		args = append([]string{"-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="}, args...)
+	args = append(slices.Clone(noCache), args...)
+	if only && os.Geteuid() == 0 { // who else could write it?
+		args = append([]string{"-o", "Dir::Cache::srcpkgcache="}, args...)
 	}
 	out, err := a.ask(ctx, "apt-cache", args...)
 	if err != nil {
