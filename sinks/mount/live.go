@@ -21,9 +21,13 @@ import (
 // presence is what there is of a mount.
 type presence struct{ listed, mounted bool }
 
-// String is the state that stands for it.
-func (p presence) String() string {
+// word is the state that stands for it, as far as m looks.
+func (m *mount) word(p presence) string {
 	switch {
+	case m.entry == either:
+		return map[bool]string{true: mounted, false: unmounted}[p.mounted]
+	case m.live == either:
+		return map[bool]string{true: listed, false: unlisted}[p.listed]
 	case p.listed && p.mounted:
 		return exists
 	case p.listed:

@@ -221,7 +221,7 @@ func (m *mount) changes(now *found) []sinks.Change {
 	}
 	then := presence{m.entry == yes || m.entry == either && now.listed, m.live == yes || m.live == either && now.mounted}
 	if then != now.presence {
-		note(sinks.Change{Field: "state", From: now.presence.String(), To: then.String()})
+		note(sinks.Change{Field: "state", From: m.word(now.presence), To: m.word(then)})
 	}
 	if m.entry != either && now.listed {
 		for _, c := range m.is.differences(now.entry, m.entry == no) {

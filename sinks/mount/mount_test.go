@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
 
 	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/mount"
@@ -185,6 +186,37 @@ func TestFstab(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnyFstab edits random texts: one entry comes, or all go, and the lines of others stay.
+func TestAnyFstab(t *testing.T) {
+	words := rapid.SampledFrom([]string{"/a b", "/a\\040b", "/a\\040b/", "tmpfs", "#", " ", "\t", "\n", "\n", "x", "\r", "rw,x", "\"", "0", "\\"})
+	values := rapid.SampledFrom([]string{"", "1", "a,b", "a b", `a\b`, "#", "=", `"a,b"`})
+	rapid.Check(t, func(rt *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(words, 0, 40).Draw(rt, "text"), "")
+		c := &mount.Config{
+			State:   rapid.SampledFrom([]string{"listed", "unlisted"}).Draw(rt, "state"),
+			Device:  rapid.SampledFrom([]string{"/dev/sda", "a b", "#x", `a\040b`}).Draw(rt, "device"),
+			Type:    rapid.SampledFrom([]string{"", "ext4"}).Draw(rt, "type"),
+			Options: rapid.MapOf(rapid.SampledFrom([]string{"ro", "bind", "x"}), values).Draw(rt, "options"),
+			PassNo:  rapid.IntRange(0, 2).Draw(rt, "passno"),
+		}
+		const point = "/a b"
+		got, entries, right := c.Amend(point, []byte(text))
+		if c.State == "listed" && (entries != 1 || !right) || c.State == "unlisted" && entries != 0 {
+			rt.Fatalf("%+v makes %q of %q, with %d entries, right: %v", c, got, text, entries, right)
+		}
+		was, now := mount.Others(point, []byte(text)), mount.Others(point, got)
+		if n := len(was); n > 0 && !strings.HasSuffix(was[n-1], "\n") && len(now) == n {
+			was[n-1], now[n-1] = strings.TrimSuffix(was[n-1], "\n"), strings.TrimSuffix(now[n-1], "\n")
+		}
+		if diff := cmp.Diff(was, now); diff != "" {
+			rt.Fatalf("%+v changes lines of others in %q: %s", c, text, diff)
+		}
+		if again, _, _ := c.Amend(point, got); string(again) != string(got) {
+			rt.Fatalf("%+v makes %q of %q, and %q of that", c, got, text, again)
+		}
+	})
 }
 
 func TestBind(t *testing.T) {
