@@ -17,6 +17,6 @@ func Example() {
 	_, err = (&pkg.Config{State: "latest"}).Build("nginx", sinks.Options{})
 	fmt.Println(err)
 	// Output:
-	// [nginx]
+	// [nginx package lists]
 	// state: "latest" is none of installed, uninstalled and newest, and no version
 }

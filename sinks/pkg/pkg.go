@@ -113,7 +113,7 @@ func (p *pkg) Waits() bool { return true }
 // Watches implements sinks.Resource.
 func (p *pkg) Watches() []sources.Watch {
 	watches := []sources.Watch{packages.Named(p.name)}
-	if p.state == newest {
+	if p.state != uninstalled { // there may be a newer one, or one at last
 		watches = append(watches, packages.Offers())
 	}
 	return watches

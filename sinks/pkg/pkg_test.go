@@ -331,8 +331,12 @@ func TestNoPackageManager(t *testing.T) {
 func BenchmarkPackages(b *testing.B) {
 	needs.Systemd(b)
 	a := testrepo.New(b, "/srv/bench")
+	many := 20
+	if testing.Short() {
+		many = 3
+	}
 	var names []string
-	for i := range 20 {
+	for i := range many {
 		names = append(names, fmt.Sprint("mbench", i))
 		a.Add(testrepo.Package{Name: names[i]})
 	}

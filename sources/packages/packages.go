@@ -289,10 +289,11 @@ func (s *Source) drain(n *dpkg.Notifier) {
 	}
 }
 
-// Flush implements sources.Flusher. Signals of PackageKit can't be waited for.
+// Flush implements sources.Flusher. Signals of PackageKit can't be waited for. If Events is
+// only about to be subscribed to it waits for that.
 func (s *Source) Flush(ctx context.Context) error {
 	s.mu.Lock()
-	if s.notifier == nil || !s.serving {
+	if s.notifier == nil {
 		s.mu.Unlock()
 		return nil
 	}

@@ -93,19 +93,24 @@ func (a *apt) Prepare(ctx context.Context, actions []Action, allow Allow) []erro
 
 // known asks for the policies of packages, and refreshes the lists if one is not in them.
 func (a *apt) known(ctx context.Context, actions []Action, names []string) (map[string]*policy, error) {
+	asked := time.Now()
 	found, err := a.policies(ctx, names, false)
 	if err != nil {
 		return nil, err
 	}
 	i := slices.IndexFunc(actions, func(act Action) bool { return !act.Remove && !offered(act, found[act.Name]) })
-	if i < 0 || !a.Shared.refresh() {
+	if i < 0 {
 		return found, nil
 	}
-	if err := a.update(ctx, actions[i].Name); err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
+	again, err := a.Shared.refresh(ctx, asked, func() error { return a.update(ctx, actions[i].Name) })
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
 		a.Log.Warn("can't refresh the lists of packages", "err", err)
+	}
+	if !again {
+		return found, nil
 	}
 	return a.policies(ctx, names, false)
 }
@@ -176,12 +181,12 @@ func (a *apt) Apply(ctx context.Context, actions []Action, allow Allow) error {
 		return err
 	}
 	out, err := a.change(ctx, dpkg.Locks(a.dir), "apt-get", transaction(actions, allow)...)
-	if err == nil || !stale(out) || !a.Shared.refresh() {
+	if err == nil || !stale(out) {
 		return err
 	}
 	// The archive has newer packages than the lists.
-	if err := a.update(ctx, "some package"); err != nil {
-		return err
+	if again, failed := a.Shared.renew(func() error { return a.update(ctx, "what can't be fetched") }); !again || failed != nil {
+		return errors.Join(err, failed)
 	}
 	_, err = a.change(ctx, dpkg.Locks(a.dir), "apt-get", transaction(actions, allow)...)
 	return err
@@ -261,7 +266,7 @@ const listsLock = "/var/lib/apt/lists/lock"
 // update refreshes the lists of packages.
 func (a *apt) update(ctx context.Context, wanted string) error {
 	began := time.Now()
-	a.Log.Info("refreshing the lists of packages", "for", wanted)
+	a.Log.Info("refreshing the lists of packages by apt", "for", wanted)
 	_, err := a.change(ctx, []string{listsLock}, "apt-get", "-q", "-o", "APT::Status-Fd=3", "-o", "Acquire::Retries=3", "update")
 	a.Log.Debug("refreshed the lists of packages", "took", time.Since(began))
 	return err

@@ -259,7 +259,7 @@ func TestRefreshesListsForAPackageThatIsNotInThem(t *testing.T) {
 		if err := do(t, b, backend.Allow{}, backend.Action{Name: "rnever"}); err == nil {
 			t.Error("it installs what is not there")
 		}
-		if n := strings.Count(l.String(), "refreshing"); n != 1 {
+		if n := strings.Count(l.String(), "refreshing the lists"); n != 1 {
 			t.Errorf("the lists were refreshed %d times, want once", n)
 		}
 	})

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/mgmtproject/mgmt/sources/packages/dpkg"
@@ -48,10 +47,8 @@ func (o Options) filled() Options {
 // Shared is what the transactions of a process share: they run one after the other, and
 // the lists of packages are not refreshed for each of them.
 type Shared struct {
-	turn chan struct{} // holds an item while nobody works
-
-	mu        sync.Mutex
-	refreshed time.Time
+	turn      chan struct{} // holds an item while nobody works
+	refreshed time.Time     // when the lists were; of who has the turn
 }
 
 // NewShared returns what no transaction has used yet.
@@ -78,24 +75,46 @@ func (s *Shared) take(ctx context.Context) (release func(), err error) {
 // refreshEvery is how old the lists have to be to be refreshed for want of a package.
 const refreshEvery = 10 * time.Minute
 
-// refresh says whether the lists are to be refreshed now, and notes that they are: if that
-// was long ago, or other archives have been configured since.
-func (s *Shared) refresh() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	due := now.Sub(s.refreshed) > refreshEvery
+// refresh has do refresh the lists, after somebody who asked has not found a package in
+// them. It does not if that was done a short while ago and no other archives have been
+// configured since. It reports whether the lists are newer than asked, so that it is worth
+// while to ask again, be it that somebody else has done it. The caller doesn't have the turn.
+func (s *Shared) refresh(ctx context.Context, asked time.Time, do func() error) (newer bool, err error) {
+	release, err := s.take(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	if s.refreshed.After(asked) {
+		return true, nil
+	}
+	return s.renew(do)
+}
+
+// renew is refresh for who has the turn.
+func (s *Shared) renew(do func() error) (newer bool, err error) {
+	if !s.due() {
+		return false, nil
+	}
+	err = do()
+	s.refreshed = time.Now() // an archive that can't be reached is not asked again and again
+	return err == nil, err
+}
+
+// due says whether the lists are to be refreshed for want of a package.
+func (s *Shared) due() bool {
+	if time.Since(s.refreshed) > refreshEvery {
+		return true
+	}
 	for _, path := range []string{"/etc/apt/sources.list", "/etc/apt/sources.list.d", "/etc/apt/sources.list.d/*", "/etc/yum.repos.d", "/etc/yum.repos.d/*"} {
 		files, _ := filepath.Glob(path) // the patterns are sound
 		for _, file := range files {
-			info, err := os.Stat(file)
-			due = due || err == nil && info.ModTime().After(s.refreshed)
+			if info, err := os.Stat(file); err == nil && info.ModTime().After(s.refreshed) {
+				return true
+			}
 		}
 	}
-	if due {
-		s.refreshed = now
-	}
-	return due
+	return false
 }
 
 // HasDpkg reports whether dpkg keeps the packages of this host.

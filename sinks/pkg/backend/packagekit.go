@@ -109,6 +109,7 @@ func (k *kit) Apply(ctx context.Context, actions []Action, allow Allow) error {
 		return err
 	}
 	defer b.close()
+	b.busy = true
 	errs := make([]error, len(actions))
 	ids, err := b.identify(ctx, actions, allow, errs)
 	if err != nil {
@@ -237,25 +238,40 @@ func notOlder(ctx context.Context, act Action, text string, allow Allow) error {
 
 // offers resolves names, and refreshes what PackageKit knows if one is not found.
 func (b *bus) offers(ctx context.Context, actions []Action, names []string) ([]packageID, error) {
+	asked := time.Now()
 	found, err := b.resolve(ctx, filterArch, names)
 	if err != nil {
 		return nil, err
 	}
-	missing := func(act Action) bool {
+	i := slices.IndexFunc(actions, func(act Action) bool {
 		_, ok := pick(found, act.Name, func(packageID) bool { return true })
 		return !act.Remove && !ok
-	}
-	if !slices.ContainsFunc(actions, missing) || !b.Shared.refresh() {
+	})
+	if i < 0 || b.busy {
 		return found, nil
 	}
-	b.Log.Info("refreshing the lists of packages")
-	if err := b.transaction(ctx, "RefreshCache", nil, false); err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
+	again, err := b.Shared.refresh(ctx, asked, func() error { return b.update(ctx, actions[i].Name) })
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
 		b.Log.Warn("can't refresh the lists of packages", "err", err)
 	}
+	if !again {
+		return found, nil
+	}
 	return b.resolve(ctx, filterArch, names)
+}
+
+// update refreshes the lists of packages. PackageKit refuses to where there is no default
+// route, even if no archive needs one; apt does not mind.
+func (b *bus) update(ctx context.Context, wanted string) error {
+	b.Log.Info("refreshing the lists of packages by PackageKit", "for", wanted)
+	err := b.transaction(ctx, "RefreshCache", nil, false)
+	if e, ok := errors.AsType[*kitError](err); ok && e.code == errorNoNetwork && hasApt() && os.Geteuid() == 0 {
+		return newApt(b.Options).update(ctx, wanted)
+	}
+	return err
 }
 
 // choose returns what has to be installed.
@@ -337,6 +353,7 @@ const (
 	exitSuccess        = 1
 	infoInstalled      = 1
 	infoDownloading    = 10
+	errorNoNetwork     = 2
 	errorCannotGetLock = 26
 )
 
@@ -383,6 +400,7 @@ type bus struct {
 	Options
 	conn    *dbus.Conn
 	signals chan *dbus.Signal
+	busy    bool // it has the turn
 }
 
 func dial(ctx context.Context, o Options) (*bus, error) {
