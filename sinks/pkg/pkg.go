@@ -21,8 +21,9 @@ var Spec = sinks.Spec{Kind: "pkg", New: func() sinks.Config { return &Config{Sta
 // Config is the desired state of a package. The resource's name is that of the package,
 // which may be followed by a colon and an architecture: "libc6:i386".
 //
-// Packages are changed through PackageKit where the system bus has it, and else by apt
-// itself. All that are ready at the same time are one transaction; if that fails they are
+// Packages are changed through PackageKit where the system bus has it and can start it, and
+// else by apt itself, which needs root. Where there is neither the resource fails, and tries
+// again when it is retried or at the next resync. All that are ready at the same time are one transaction; if that fails they are
 // changed one by one, so that only those fail that can't be. While another process holds
 // the lock of the package manager the resource waits, and says so. What is installed is
 // read from the database of dpkg where there is one; a package that is removed by
@@ -31,8 +32,8 @@ var Spec = sinks.Spec{Kind: "pkg", New: func() sinks.Config { return &Config{Sta
 // that were edited are kept.
 //
 // The lists of what can be installed are refreshed only if they do not know a package or
-// are too old to fetch it. What is newest is what the lists say: whoever refreshes them,
-// such as the timer apt-daily, wakes the resource.
+// are too old to fetch it. What is newest is what the lists say: the timer apt-daily, for one,
+// refreshes them.
 type Config struct {
 	// State is "installed", in whatever version; "uninstalled", where the configuration
 	// stays; "newest", the version that the package manager prefers; or a version, such

@@ -148,24 +148,51 @@ func TestTransactions(t *testing.T) {
 			}
 		}
 	})
-	t.Run("to install one, apt removes no other", func(t *testing.T) {
-		b, err := backend.ForChanging(t.Context(), backend.Options{Only: backend.Apt})
-		if err != nil {
-			t.Fatal(err)
-		}
+	each(t, func(t *testing.T, b backend.Backend, _ *log) {
 		if err := do(t, b, backend.Allow{}, backend.Action{Name: "ttwo"}); err != nil {
 			t.Fatal(err)
 		}
-		if err := do(t, b, backend.Allow{}, backend.Action{Name: "tconflict"}); err == nil || a.Version("ttwo") == "" {
+		if err := do(t, b, backend.Allow{}, backend.Action{Name: "tconflict"}); err == nil || !strings.Contains(err.Error(), "beside ttwo:") || a.Version("ttwo") == "" {
 			t.Errorf("%v, and ttwo is at %q", err, a.Version("ttwo"))
 		}
 		if err := do(t, b, backend.Allow{}, backend.Action{Name: "tconflict"}, backend.Action{Name: "ttwo", Remove: true}); err != nil || a.Version("tconflict") != "1.0" {
 			t.Error(err)
 		}
-		if err := do(t, b, backend.Allow{}, backend.Action{Name: "tvirtual"}); err == nil || !strings.Contains(err.Error(), "virtual") {
+		if err := do(t, b, backend.Allow{}, backend.Action{Name: "tconflict", Remove: true}); err != nil {
 			t.Error(err)
 		}
+		if err := do(t, b, backend.Allow{}, backend.Action{Name: "tvirtual"}); err == nil {
+			t.Error("a virtual package is installed")
+		}
 	})
+}
+
+func TestAptHelpsOutWherePackageKitDoesNotStart(t *testing.T) {
+	packageKit(t)
+	const service = "/usr/share/dbus-1/system-services/org.freedesktop.PackageKit.service"
+	good, err := os.ReadFile(service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text []byte) {
+		if err := os.WriteFile(service, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("sh", "-c", "systemctl stop packagekit; busctl call org.freedesktop.DBus / org.freedesktop.DBus ReloadConfig").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	write([]byte("[D-BUS Service]\nName=org.freedesktop.PackageKit\nExec=/bin/false\nUser=root\n"))
+	defer write(good)
+	var l log
+	b, err := backend.ForChanging(t.Context(), backend.Options{Log: slog.New(slog.NewTextHandler(&l, nil))})
+	if err != nil || b.Name() != backend.Apt || !strings.Contains(l.String(), "PackageKit can't be started") {
+		t.Errorf("%v, %v: %s", b, err, l.String())
+	}
+	write(good)
+	if b, err = backend.ForChanging(t.Context(), backend.Options{}); err != nil || b.Name() != backend.PackageKit {
+		t.Errorf("when it is there again: %v, %v", b, err)
+	}
 }
 
 func TestNewest(t *testing.T) {

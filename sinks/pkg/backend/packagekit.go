@@ -140,12 +140,35 @@ func (k *kit) Apply(ctx context.Context, actions []Action, allow Allow) error {
 		err = b.change(ctx, "RemovePackages", flags&^flagOnlyTrusted, remove, true, false)
 	}
 	if len(install) > 0 && err == nil {
-		err = b.change(ctx, "InstallPackages", flags, install)
+		err = b.install(ctx, "InstallPackages", flags, install)
 	}
 	if len(update) > 0 && err == nil {
-		err = b.change(ctx, "UpdatePackages", flags, update)
+		err = b.install(ctx, "UpdatePackages", flags, update)
 	}
 	return err
+}
+
+// install installs packages if nothing has to go for that. PackageKit would remove what is
+// in the way, so it is asked first.
+func (b *bus) install(ctx context.Context, method string, flags uint64, ids []string) error {
+	if err := b.free(ctx); err != nil {
+		return err
+	}
+	var gone []string
+	err := b.transaction(ctx, method, func(s *dbus.Signal) {
+		info, _ := argument[uint32](s, 0)
+		text, _ := argument[string](s, 1)
+		if id, ok := parseID(text); ok && s.Name == kitTransaction+".Package" && info == infoRemoving {
+			gone = append(gone, id.name)
+		}
+	}, flags|flagSimulate, ids)
+	switch {
+	case len(gone) > 0:
+		return inTheWay(gone)
+	case err != nil && ctx.Err() != nil:
+		return err
+	}
+	return b.change(ctx, method, flags, ids) // which may fail for the same reason, and say so
 }
 
 var _ Forgetter = (*kit)(nil)
@@ -345,6 +368,7 @@ const (
 	filterArch      uint64 = 1 << 18
 
 	flagOnlyTrusted    uint64 = 1 << 1
+	flagSimulate       uint64 = 1 << 2
 	flagAllowDowngrade uint64 = 1 << 6
 )
 
@@ -353,12 +377,13 @@ const (
 	exitSuccess        = 1
 	infoInstalled      = 1
 	infoDownloading    = 10
+	infoRemoving       = 13
 	errorNoNetwork     = 2
 	errorCannotGetLock = 26
 )
 
 // infos are the values of PkInfoEnum that tell of work.
-var infos = map[uint32]string{infoDownloading: "Downloading", 11: "Updating", 12: "Installing", 13: "Removing", 14: "Cleaning up", 20: "Preparing", 21: "Unpacking"}
+var infos = map[uint32]string{infoDownloading: "Downloading", 11: "Updating", 12: "Installing", infoRemoving: "Removing", 14: "Cleaning up", 20: "Preparing", 21: "Unpacking"}
 
 // kitError is an error that PackageKit has reported.
 type kitError struct {

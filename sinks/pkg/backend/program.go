@@ -223,6 +223,16 @@ func (t *tail) String() string {
 // complaint is the error of a program: what it said, in the order of how well that tells
 // what was wrong.
 func complaint(name, said string, err error) error {
+	const removed = "The following packages will be REMOVED:\n"
+	if i := strings.Index(said, removed); i >= 0 && strings.Contains(said, "remove is disabled") {
+		list := said[i+len(removed):]
+		for j := 0; j < len(list); j++ { // its lines are indented
+			if list[j] == '\n' && (j+1 == len(list) || list[j+1] != ' ') {
+				list = list[:j]
+			}
+		}
+		return inTheWay(strings.Fields(list))
+	}
 	var lines []string
 	all := strings.Split(strings.ReplaceAll(said, "\r", "\n"), "\n")
 	for i, line := range all {
@@ -264,4 +274,9 @@ func complaint(name, said string, err error) error {
 		return fmt.Errorf("%s: %w: %s", name, err, last)
 	}
 	return fmt.Errorf("%s: %s", name, strings.Join(lines, "; "))
+}
+
+// inTheWay is the error of an installation for which others would have to go.
+func inTheWay(names []string) error {
+	return fmt.Errorf("it can't be installed beside %s: have a pkg resource that is uninstalled for what shall go", strings.Join(names, ", "))
 }
