@@ -23,17 +23,17 @@ var Spec = sinks.Spec{Kind: "pkg", New: func() sinks.Config { return &Config{Sta
 //
 // Packages are changed through PackageKit where the system bus has it and can start it, and
 // else by apt itself, which needs root. Where there is neither the resource fails, and tries
-// again when it is retried or at the next resync. All that are ready at the same time are one transaction; if that fails they are
-// changed one by one, so that only those fail that can't be. While another process holds
-// the lock of the package manager the resource waits, and says so. What is installed is
-// read from the database of dpkg where there is one; a package that is removed by
-// somebody else is noticed at once. To install something nothing else is removed, unless
-// a package to be uninstalled is part of the same transaction. Files of configuration
-// that were edited are kept.
+// again when it is retried or at the next resync. All that are ready at the same time are
+// one transaction; if that fails they are changed one by one, so that only those fail that
+// can't be. While another process holds the lock of the package manager the resource waits,
+// and says so. What is installed is read from the database of dpkg where there is one; a
+// package that is removed by somebody else is noticed at once. To install something nothing
+// else is removed, unless a package to be uninstalled is part of the same transaction. Files
+// of configuration that were edited are kept.
 //
-// The lists of what can be installed are refreshed only if they do not know a package or
-// are too old to fetch it. What is newest is what the lists say: the timer apt-daily, for one,
-// refreshes them.
+// The lists of what can be installed are refreshed only if they do not know a package or are
+// too old to fetch it. What is newest is what they say. Whoever refreshes them, such as the
+// timer apt-daily, wakes the resource, also if it has failed for want of a package.
 type Config struct {
 	// State is "installed", in whatever version; "uninstalled", where the configuration
 	// stays; "newest", the version that the package manager prefers; or a version, such
