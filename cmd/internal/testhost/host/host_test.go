@@ -179,6 +179,16 @@ func TestRunTellsThatTheHostEnded(t *testing.T) {
 	}
 }
 
+func TestRunKnowsHowAProgramEndedThatTookTheBusAway(t *testing.T) {
+	h := boot(t, host.Options{})
+	for status, want := range map[string]bool{"0": true, "3": false} {
+		err := h.Run(t.Context(), host.Command{Args: []string{"sh", "-c", "systemctl restart dbus.service; sleep 0.5; exit " + status}})
+		if (err == nil) != want {
+			t.Errorf("a program that has ended with %s: %v", status, err)
+		}
+	}
+}
+
 func TestBinds(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"given", "a:b"} {

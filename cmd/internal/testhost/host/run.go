@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -29,16 +31,20 @@ type Command struct {
 // Run runs a command as root, as a transient service of its own, and waits for its
 // end. All that it started ends with it. The error is an [exec.ExitError] with the
 // program's exit status if that is not zero; 255 stands for a program that a signal
-// killed. When ctx ends, the service is killed.
+// killed. It is another one if that can't be told, since contact was lost: a client of
+// systemd's hears of the end over the system bus, which the program may have restarted.
+// When ctx ends, the service is killed.
 func (h *Host) Run(ctx context.Context, c Command) error {
 	h.mu.Lock()
 	h.units++
 	unit := "testhost-run-" + strconv.Itoa(h.units) + ".service"
 	h.mu.Unlock()
 
+	verdict := "/run/" + unit
 	args := []string{
 		"systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--service-type=exec", "--unit=" + unit,
 		"--property=TasksMax=infinity", "--property=TimeoutStopSec=1s",
+		"--property=ExecStopPost=/bin/sh -c 'echo $$EXIT_CODE $$EXIT_STATUS >" + verdict + ".new; mv " + verdict + ".new " + verdict + "'",
 	}
 	if c.Dir != "" {
 		args = append(args, "--working-directory="+c.Dir)
@@ -90,7 +96,36 @@ func (h *Host) Run(ctx context.Context, c Command) error {
 	if ee, ok := errors.AsType[*exec.ExitError](err); ok && ee.ExitCode() < 0 {
 		return fmt.Errorf("the test host ended before %s did: %w", c.Args[0], err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return h.confirm(ctx, c, verdict, signal)
+}
+
+// confirm makes sure that a command whose client says that all went well has ended so.
+func (h *Host) confirm(ctx context.Context, c Command, verdict string, signal func(int) error) error {
+	path := fmt.Sprintf("/proc/%d/root%s", h.Leader, verdict)
+	for {
+		text, err := os.ReadFile(path)
+		switch {
+		case err == nil:
+			_ = os.Remove(path)
+			if how := strings.TrimSpace(string(text)); how != "exited 0" {
+				return fmt.Errorf("contact with %s was lost, and then it ended: %s", c.Args[0], how)
+			}
+			return nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("the test host ended before %s did: %w", c.Args[0], err)
+		}
+		select {
+		case <-ctx.Done():
+			_ = signal(9)
+			return context.Cause(ctx)
+		case <-h.Exited():
+			return fmt.Errorf("the test host ended before %s did", c.Args[0])
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // Output runs a command and returns what it printed, without the last line end. Its
