@@ -44,7 +44,10 @@ func (h *Host) Run(ctx context.Context, c Command) error {
 	args := []string{
 		"systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--service-type=exec", "--unit=" + unit,
 		"--property=TasksMax=infinity", "--property=TimeoutStopSec=1s",
-		"--property=ExecStopPost=/bin/sh -c 'echo $$EXIT_CODE $$EXIT_STATUS >" + verdict + ".new; mv " + verdict + ".new " + verdict + "'",
+		"--property=ExecStopPost=/bin/sh " + noteScript + " " + verdict,
+	}
+	if err := h.put(noteScript, noteText); err != nil {
+		return err
 	}
 	if c.Dir != "" {
 		args = append(args, "--working-directory="+c.Dir)
@@ -102,9 +105,28 @@ func (h *Host) Run(ctx context.Context, c Command) error {
 	return h.confirm(ctx, c, verdict, signal)
 }
 
+// noteScript is a script that writes down how a service has ended. It is a file since systemd
+// garbles a command with semicolons when it reads a transient unit anew.
+const (
+	noteScript = "/run/testhost-note"
+	noteText   = `echo "$EXIT_CODE $EXIT_STATUS" >"$1.new" && mv "$1.new" "$1"` + "\n"
+)
+
+// put writes a file in the host.
+func (h *Host) put(path, text string) error {
+	err := os.WriteFile(h.path(path), []byte(text), 0o600)
+	if err != nil {
+		return fmt.Errorf("the test host has ended: %w", err)
+	}
+	return nil
+}
+
+// path is how a path of the host is reached from here.
+func (h *Host) path(path string) string { return fmt.Sprintf("/proc/%d/root%s", h.Leader, path) }
+
 // confirm makes sure that a command whose client says that all went well has ended so.
 func (h *Host) confirm(ctx context.Context, c Command, verdict string, signal func(int) error) error {
-	path := fmt.Sprintf("/proc/%d/root%s", h.Leader, verdict)
+	path := h.path(verdict)
 	for {
 		text, err := os.ReadFile(path)
 		switch {
