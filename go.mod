@@ -9,12 +9,15 @@ require (
 	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/emicklei/dot v1.6.2
 	github.com/fsnotify/fsnotify v1.10.1
+	github.com/godbus/dbus/v5 v5.2.4
 	github.com/google/go-cmp v0.7.0
 	github.com/kballard/go-shellquote v0.0.0-20180428030007-95032a82bc51
 	github.com/mattn/go-isatty v0.0.24
+	github.com/moby/sys/mountinfo v0.7.3
 	github.com/reactivex/rxgo/v2 v2.5.0
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
+	github.com/vishvananda/netlink v1.3.1
 	go.uber.org/goleak v1.3.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/time v0.16.0
@@ -23,12 +26,7 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require (
-	github.com/godbus/dbus/v5 v5.2.4 // indirect
-	github.com/moby/sys/mountinfo v0.7.3 // indirect
-	github.com/vishvananda/netlink v1.3.1 // indirect
-	github.com/vishvananda/netns v0.0.5 // indirect
-)
+require github.com/vishvananda/netns v0.0.5 // indirect
 
 require (
 	github.com/davecgh/go-spew v1.1.1 // indirect
