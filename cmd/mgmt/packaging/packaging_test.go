@@ -88,7 +88,9 @@ func boot(t *testing.T, packages string) *machine {
 
 // try runs a script in the host.
 func (m *machine) try(script string) (string, error) {
-	return m.Output(m.t.Context(), "sh", "-ec", script)
+	ctx, cancel := context.WithTimeout(m.t.Context(), 4*patience)
+	defer cancel()
+	return m.Output(ctx, "sh", "-ec", script)
 }
 
 // sh runs a script that must not fail.
@@ -150,7 +152,7 @@ func managed(content string) string {
 }
 
 // residue lists what has the program's name in its path.
-const residue = `find /etc /usr /var /run /root -xdev -path '*mgmt*' -not -path '/run/mgmt-testhost*' -not -path '/var/log/journal/*' | sort`
+const residue = `find /etc /usr /var /run /root -xdev -path '*mgmt*' -not -path '*mgmt-testhost*' -not -path '/var/log/journal/*' | sort`
 
 func TestDebianPackage(t *testing.T) {
 	old, packages := build(t, "v1.2.3"), build(t, "v1.2.3-4-g1234567")
