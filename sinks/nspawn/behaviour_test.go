@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,7 +66,9 @@ func watched(t *testing.T, r sinks.Resource, f func(next func())) {
 	defer func() {
 		cancel()
 		for range used {
-			<-done
+			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+				t.Errorf("a source has failed: %v", err)
+			}
 		}
 	}()
 	f(func() {
@@ -128,6 +131,7 @@ func TestSystemdNspawnIsWaitedFor(t *testing.T) {
 			if err := os.Rename(path, path+".away"); err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(func() { _ = os.Rename(path+".away", path) }) // for the other tests
 			next()
 			fails(t, r, "systemd-nspawn is missing: install it (Debian and Fedora package systemd-container)")
 			if err := os.Rename(path+".away", path); err != nil {
@@ -175,6 +179,31 @@ func TestWhyAContainerDoesNotStart(t *testing.T) {
 	configure(t, "/etc/systemd/nspawn/sad.nspawn", "[Files]\nBind=/nowhere/at/all\n")
 	fails(t, sinktest.Build(t, nspawn.Spec, m.name, values{}),
 		"starting systemd-nspawn@sad.service has not worked: it ended with the exit status 1", "its last lines in the journal:\n\t", "/nowhere/at/all")
+}
+
+// Systemd refuses to start what was started too often, but not what was mended.
+func TestAContainerThatIsMendedIsStartedAtOnce(t *testing.T) {
+	needs.Systemd(t)
+	m := container(t, "mended")
+	write(t, filepath.Join(m.dir, "sbin/init"), "#!/nowhere\n")
+	dropIns := filepath.Join("/etc/systemd/system", m.unit+".d")
+	write(t, filepath.Join(dropIns, "limit.conf"), "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=2\n")
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dropIns); err != nil {
+			t.Error(err)
+		}
+	})
+	r := sinktest.Build(t, nspawn.Spec, m.name, values{})
+	for range 2 { // whether a start has worked may not be known yet when it ends
+		_, _ = r.CheckApply(t.Context(), true)
+		m.waits(t, "failed")
+	}
+	fails(t, r, "starting systemd-nspawn@mended.service has not worked")
+	m.put("sbin/init")
+	starts(t, r)
+	if out, err := r.CheckApply(t.Context(), true); err != nil || out.Changed {
+		t.Errorf("it does not stay: %+v, %v", out, err)
+	}
 }
 
 func TestSettingsMayDoWithoutAnInit(t *testing.T) {
@@ -243,14 +272,18 @@ func TestAnImageMayBeElsewhere(t *testing.T) {
 func TestANotifiedContainerIsRestarted(t *testing.T) {
 	needs.Systemd(t)
 	m := container(t, "again")
-	refresh := func(state string) {
+	refresh := func(state string, want ...sinks.Change) {
 		t.Helper()
 		r := sinktest.Build(t, nspawn.Spec, m.name, values{"state": state})
-		if _, err := r.(sinks.Refresher).Refresh(t.Context(), true); err != nil {
+		out, err := r.(sinks.Refresher).Refresh(t.Context(), true)
+		if err != nil {
 			t.Fatal(err)
 		}
+		if !slices.Equal(out.Changes, want) {
+			t.Errorf("the changes are %v, want %v", out.Changes, want)
+		}
 	}
-	refresh("running")
+	refresh("running", sinks.Change{Field: "state", From: "stopped", To: "running"})
 	first := show(t, m.unit, "InvocationID")
 	leader := show(t, m.unit, "MainPID")
 	out, err := exec.Command("pgrep", "--parent", leader).Output()
@@ -262,7 +295,7 @@ func TestANotifiedContainerIsRestarted(t *testing.T) {
 	}
 
 	configure(t, "/etc/systemd/nspawn/again.nspawn", "[Exec]\nEnvironment=GREETING=hello\n")
-	refresh("running")
+	refresh("running", sinks.Change{Field: "restart", From: "due", To: "done"})
 	if show(t, m.unit, "InvocationID") == first {
 		t.Error("it was not restarted")
 	}
@@ -273,7 +306,7 @@ func TestANotifiedContainerIsRestarted(t *testing.T) {
 	if is := environment(t, strings.TrimSpace(string(out))); !strings.Contains(is, "GREETING=hello") {
 		t.Errorf("it does not have its new settings: %q", is)
 	}
-	refresh("stopped")
+	refresh("stopped", sinks.Change{Field: "state", From: "running", To: "stopped"})
 	if err := ctl("is-active", "--quiet", m.unit); err == nil {
 		t.Error("one that shall be stopped runs after a notification")
 	}

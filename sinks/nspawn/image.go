@@ -132,6 +132,26 @@ func (n *nspawn) special(ctx context.Context) bool {
 	})
 }
 
+// look tells by what is watched whether somebody has changed the image or the settings.
+func (n *nspawn) look() string {
+	var b strings.Builder
+	for _, file := range append(n.images(), program, n.settings()) {
+		note(&b, file)
+	}
+	for _, part := range slices.Concat(releases, inits) {
+		note(&b, n.images()[0]+part)
+	}
+	return b.String()
+}
+
+func note(b *strings.Builder, file string) {
+	if info, err := os.Lstat(file); err != nil {
+		fmt.Fprintln(b, err)
+	} else {
+		fmt.Fprintln(b, file, info.Size(), info.ModTime().UnixNano())
+	}
+}
+
 // exists tells whether there is something at a path, as far as can be seen. What is in
 // an image may be a link that leads somewhere only when the image is the root.
 func exists(path string) bool {

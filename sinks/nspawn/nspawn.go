@@ -77,6 +77,7 @@ type nspawn struct {
 	name, unit string
 	state      string
 	bus        *bus.Bus
+	failed     string // what look returned for the last start, if that has failed
 }
 
 var (
@@ -117,7 +118,7 @@ func (n *nspawn) CheckApply(ctx context.Context, apply bool) (sinks.Outcome, err
 	if err := n.lacks(ctx, false); err != nil {
 		return sinks.Outcome{}, err
 	}
-	return n.service.CheckApply(ctx, apply)
+	return n.run(ctx, apply, n.service.CheckApply)
 }
 
 // Refresh implements sinks.Refresher: it restarts a container that runs. One that could
@@ -126,5 +127,28 @@ func (n *nspawn) Refresh(ctx context.Context, apply bool) (sinks.Outcome, error)
 	if err := n.lacks(ctx, true); err != nil {
 		return sinks.Outcome{}, err
 	}
-	return n.service.Refresh(ctx, apply)
+	out, err := n.run(ctx, apply, n.service.Refresh)
+	if err == nil && out.Changed && len(out.Changes) == 0 { // people want to know
+		out.Changes = []sinks.Change{{Field: "restart", From: "due", To: "done"}}
+	}
+	return out, err
+}
+
+// run has the unit do its part. After a failure a container whose image or settings were
+// changed may be started at once, however often that was tried in vain before.
+func (n *nspawn) run(ctx context.Context, apply bool, f func(context.Context, bool) (sinks.Outcome, error)) (sinks.Outcome, error) {
+	if !apply {
+		return f(ctx, false)
+	}
+	now := n.look()
+	if n.failed != "" && n.failed != now {
+		if err := n.bus.ResetFailed(ctx, n.unit); err != nil {
+			return sinks.Outcome{}, err
+		}
+	}
+	out, err := f(ctx, true)
+	if n.failed = ""; err != nil {
+		n.failed = now
+	}
+	return out, err
 }

@@ -150,14 +150,19 @@ func (m image) ends(signal string) func() error {
 		if out, err := exec.Command("kill", "-s", signal, strings.TrimSpace(string(out))).CombinedOutput(); err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
-		for range 2000 {
-			switch show(m.t, m.unit, "ActiveState") {
-			case "inactive", "failed":
-				return nil
-			}
-			time.Sleep(time.Millisecond)
+		m.waits(m.t, "inactive", "failed")
+		return nil
+	}
+}
+
+// waits returns when the unit is in one of the states.
+func (m image) waits(t testing.TB, states ...string) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for is := ""; !slices.Contains(states, is); is = show(t, m.unit, "ActiveState") {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is %s, want %v", m.unit, is, states)
 		}
-		return fmt.Errorf("%s does not end", m.name)
 	}
 }
 
