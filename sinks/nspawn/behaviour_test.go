@@ -176,7 +176,7 @@ func TestAnImageThatIsMissingMayBeStoppedAndMayRun(t *testing.T) {
 func TestWhyAContainerDoesNotStart(t *testing.T) {
 	needs.Systemd(t)
 	m := container(t, "sad")
-	configure(t, "/etc/systemd/nspawn/sad.nspawn", "[Files]\nBind=/nowhere/at/all\n")
+	write(t, m.settings, ready+"[Files]\nBind=/nowhere/at/all\n")
 	fails(t, sinktest.Build(t, nspawn.Spec, m.name, values{}),
 		"starting systemd-nspawn@sad.service has not worked: it ended with the exit status 1", "its last lines in the journal:\n\t", "/nowhere/at/all")
 }
@@ -214,7 +214,7 @@ func TestSettingsMayDoWithoutAnInit(t *testing.T) {
 	}
 	r := sinktest.Build(t, nspawn.Spec, m.name, values{})
 	fails(t, r, "can't be booted")
-	configure(t, "/etc/systemd/nspawn/lone.nspawn", "[Exec]\nBoot=no\nParameters=/program\n")
+	write(t, m.settings, ready+"Boot=no\nParameters=/program\n")
 	starts(t, r)
 }
 
@@ -294,7 +294,7 @@ func TestANotifiedContainerIsRestarted(t *testing.T) {
 		t.Fatalf("it has settings that were not made: %q", is)
 	}
 
-	configure(t, "/etc/systemd/nspawn/again.nspawn", "[Exec]\nEnvironment=GREETING=hello\n")
+	write(t, m.settings, ready+"Environment=GREETING=hello\n")
 	refresh("running", sinks.Change{Field: "restart", From: "due", To: "done"})
 	if show(t, m.unit, "InvocationID") == first {
 		t.Error("it was not restarted")

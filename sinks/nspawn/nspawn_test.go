@@ -43,17 +43,27 @@ var initProgram = sync.OnceValues(func() ([]byte, error) {
 
 // image is a container in the making.
 type image struct {
-	t    testing.TB
-	name string
-	unit string
-	dir  string
+	t        testing.TB
+	name     string
+	unit     string
+	dir      string
+	settings string
 }
+
+// ready has the unit of a container count as started only when its program says so.
+const ready = "[Exec]\nNotifyReady=yes\n"
 
 // container makes an image that can be booted, and removes it after the test.
 func container(t testing.TB, name string) image {
 	t.Helper()
-	m := image{t, name, "systemd-nspawn@" + name + ".service", filepath.Join(machines, name)}
-	t.Cleanup(m.remove)
+	m := image{t, name, "systemd-nspawn@" + name + ".service", filepath.Join(machines, name), "/etc/systemd/nspawn/" + name + ".nspawn"}
+	t.Cleanup(func() {
+		m.remove()
+		if err := os.Remove(m.settings); err != nil {
+			t.Error(err)
+		}
+	})
+	write(t, m.settings, ready)
 	m.release()
 	m.put("sbin/init")
 	return m
@@ -103,17 +113,6 @@ func write(t testing.TB, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// configure writes a file beside the image for the time of the test.
-func configure(t testing.TB, path, text string) {
-	t.Helper()
-	write(t, path, text)
-	t.Cleanup(func() {
-		if err := os.Remove(path); err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 // ctl calls systemctl.
@@ -182,7 +181,13 @@ func TestConformance(t *testing.T) {
 	needs.Systemd(t)
 	on, off := container(t, "on"), container(t, "off.example-1")
 	// Containers are started more often here than systemd allows by itself.
-	configure(t, "/run/systemd/system/systemd-nspawn@.service.d/often.conf", "[Unit]\nStartLimitIntervalSec=0\n")
+	dropIns := "/run/systemd/system/systemd-nspawn@.service.d"
+	write(t, filepath.Join(dropIns, "often.conf"), "[Unit]\nStartLimitIntervalSec=0\n")
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dropIns); err != nil {
+			t.Error(err)
+		}
+	})
 	cases := []sinktest.Case{
 		{Name: "a container that is stopped is started", Resource: on.name, Params: values{}, Disturb: does("stop", on.unit)},
 		{Name: "a container that ends by itself is started", Resource: on.name, Params: values{"state": "running"}, Disturb: on.ends("TERM")},
