@@ -18,6 +18,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/mount"
 	"github.com/mgmtproject/mgmt/sinks/sinktest"
+	"github.com/mgmtproject/mgmt/sinks/sinktest/needs"
 	"github.com/mgmtproject/mgmt/sinks/sinktest/private"
 )
 
@@ -255,6 +256,26 @@ func TestImage(t *testing.T) {
 	sinktest.Run(t, mount.Spec, sinktest.Case{Name: "an image", Resource: point, State: state(dir, true),
 		Params:  params{"state": "mounted", "device": image, "type": "ext4", "options": map[string]any{"loop": "", "noatime": ""}},
 		Disturb: func() error { return run("mount", "-o", "remount,ro", point) }})
+}
+
+// TestSystemdIsTold has systemd, which makes units of fstab, know of each change.
+func TestSystemdIsTold(t *testing.T) {
+	needs.Systemd(t)
+	dir, _ := prepare(t)
+	unit, err := exec.Command("systemd-escape", "--path", "--suffix=mount", dir+"/told").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct{ state, loaded string }{{"listed", "loaded"}, {"unlisted", "not-found"}} {
+		r := sinktest.Build(t, mount.Spec, dir+"/told", params{"device": "tmpfs", "type": "tmpfs", "state": step.state})
+		if out, err := r.CheckApply(t.Context(), true); err != nil || !out.Changed {
+			t.Errorf("%s: %+v, %v", step.state, out, err)
+		}
+		got, err := exec.Command("systemctl", "show", "--property=LoadState", "--value", "--", strings.TrimSpace(string(unit))).Output()
+		if err != nil || strings.TrimSpace(string(got)) != step.loaded {
+			t.Errorf("%s: for systemd it is %q, %v, want %q", step.state, got, err, step.loaded)
+		}
+	}
 }
 
 func TestHidden(t *testing.T) {
