@@ -4,6 +4,7 @@ package nspawn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -147,6 +148,13 @@ func (n *nspawn) run(ctx context.Context, apply bool, f func(context.Context, bo
 		}
 	}
 	out, err := f(ctx, true)
+	if errors.Is(err, bus.ErrNoUnit) {
+		// Its file is there, but came so soon after systemd had looked in vain that the
+		// times of the directories don't tell.
+		if err = n.bus.DaemonReload(ctx); err == nil {
+			out, err = f(ctx, true)
+		}
+	}
 	if n.failed = ""; err != nil {
 		n.failed = now
 	}
