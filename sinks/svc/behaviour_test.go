@@ -132,7 +132,7 @@ func TestWhyAUnitDoesNotStart(t *testing.T) {
 			values{"state": "running"}, []string{"it was killed by the signal 9"}},
 		{"a service that ends at once", "brief", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nExecStart=/bin/true\n",
 			values{"state": "running"}, []string{"it has ended at once, without an error", "RemainAfterExit=yes"}},
-		{"a service without a program", "empty", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/nowhere/at/all\n",
+		{"a service without a program", "empty", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=/nowhere/at/all\n",
 			values{"state": "running"}, []string{"empty.service", "203", "/nowhere/at/all"}},
 		{"a service that needs one that fails", "needy", "[Unit]\nRequires=sad.service\nAfter=sad.service\n[Service]\nExecStart=/bin/sleep infinity\n",
 			values{"state": "running"}, []string{"a unit that it requires has failed"}},

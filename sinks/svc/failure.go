@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,13 +100,22 @@ func (s *svc) journal(ctx context.Context, invocation string) string {
 	// What the service has just written may not have been read by the journal. Only
 	// root may ask for that.
 	journalctl("--sync")
-	out := journalctl("--quiet", "--no-pager", "--output=cat", fmt.Sprintf("--lines=%d", journalLines), "_SYSTEMD_INVOCATION_ID="+invocation)
-	if len(out) == 0 { // what systemd itself says of it
-		field := "INVOCATION_ID="
-		if s.session {
-			field = "USER_INVOCATION_ID="
+	lines := func(match ...string) []byte {
+		return journalctl(append([]string{"--quiet", "--no-pager", "--output=cat", fmt.Sprintf("--lines=%d", journalLines)}, match...)...)
+	}
+	unit, its := "_SYSTEMD_UNIT=", "INVOCATION_ID="
+	if s.session {
+		unit, its = "_SYSTEMD_USER_UNIT=", "USER_INVOCATION_ID="
+	}
+	out := lines("_SYSTEMD_INVOCATION_ID=" + invocation)
+	if len(out) == 0 {
+		// Of a process that ends at once the journal may know no more than the unit.
+		if began, err := strconv.ParseUint(s.property(ctx, "ExecMainStartTimestamp"), 10, 64); err == nil && began > 0 {
+			out = lines(unit+s.unit, fmt.Sprintf("--since=@%d.%06d", began/1e6, began%1e6))
 		}
-		out = journalctl("--quiet", "--no-pager", "--output=cat", fmt.Sprintf("--lines=%d", journalLines), field+invocation)
+	}
+	if len(out) == 0 { // what systemd itself says of it
+		out = lines(its + invocation)
 	}
 	var b strings.Builder
 	for line := range bytes.Lines(bytes.TrimSpace(out)) {
