@@ -254,6 +254,9 @@ func (c *StateChanges) merge(d StateChanges) {
 	c.DropReversals = append(c.DropReversals, d.DropReversals...)
 }
 
+// nothing says that the resource has done nothing that would have to be undone.
+func (r *reversal) nothing() bool { return r.undo == nil && r.Params == "" }
+
 // undoOf returns the Config that a reversal stands for.
 func (r *reversal) undoOf(kinds *sinks.Registry) (sinks.Config, error) {
 	if r.undo != nil {

@@ -218,11 +218,13 @@ func TestPlanTakesWhatIsOwedIntoAccount(t *testing.T) {
 		return plannedConfig{asked: func(refresh bool) { refreshed[name] = refresh }}
 	}
 	g := composed(t, map[string]plannedConfig{"a": asks("a"), "b": asks("b")}, "a b", "a>b")
+	const removed = "state: absent\n"
 	state := savedState{
 		Refreshes: []string{"planned[b]", "planned[gone]"},
 		Reversals: []pipeline.Reversal{
-			{Kind: "file", Name: "/d/", Before: nil}, {Kind: "planned", Name: "a"},
-			{Kind: "file", Name: "/d/a", Before: []string{"file[/d/]", "planned[a]"}}, {Kind: "file", Name: "/d/b", Before: []string{"file[/d/]"}},
+			{Kind: "file", Name: "/d/", Params: removed}, {Kind: "planned", Name: "a", Params: removed},
+			{Kind: "file", Name: "/d/a", Params: removed, Before: []string{"file[/d/]", "planned[a]"}},
+			{Kind: "file", Name: "/d/b", Params: removed, Before: []string{"file[/d/]"}},
 		},
 	}
 	f, err := pipeline.Plan(t.Context(), g, pipeline.PlanOptions{State: state})

@@ -69,14 +69,17 @@ func dependentsFirst(gone map[string]*Reversal) []*Reversal {
 // more, or if another resource manages the same now.
 func (p *planner) undo(ctx context.Context, saved *Reversal) Step {
 	s := Step{Reversal: saved, State: StepUndo, Outcome: sinks.Outcome{Changed: true}}
-	if p.opts.Kinds == nil {
+	r := reversal{Reversal: *saved}
+	switch {
+	case r.nothing():
+		return Step{Reversal: saved, State: StepRight}
+	case p.opts.Kinds == nil:
 		return s
 	}
 	fails := func(err error) Step {
 		s.State, s.Err, s.Outcome = StepFailed, err, sinks.Outcome{}
 		return s
 	}
-	r := reversal{Reversal: *saved}
 	cfg, err := r.undoOf(p.opts.Kinds)
 	if err != nil {
 		return fails(err)

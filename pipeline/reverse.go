@@ -152,7 +152,7 @@ func (e *engine) undoing(g *Graph) (vertices []*Vertex, edges []Edge) {
 			}
 			continue
 		}
-		if r.undo == nil && r.Params == "" {
+		if r.nothing() {
 			forget = append(forget, r.Ref())
 			continue
 		}

@@ -235,3 +235,23 @@ resources:
 		t.Errorf("got %q\nwant %q", g.Notes, want)
 	}
 }
+
+func TestAPlanUndoesNothingOfWhatWasRight(t *testing.T) {
+	state := &memory{}
+	if err := state.Save(pipeline.StateChanges{PutReversals: []pipeline.Reversal{{Kind: "step", Name: "gone", Settled: "so"}}}); err != nil {
+		t.Fatal(err)
+	}
+	g := &pipeline.Graph{Name: "g"}
+	if err := g.Compile(sinks.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, kinds := range []*sinks.Registry{nil, traceRegistry(t)} {
+		f, err := pipeline.Plan(t.Context(), g, pipeline.PlanOptions{State: state, Kinds: kinds})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(f.Steps) > 0 {
+			t.Errorf("the plan is %v", f.Steps)
+		}
+	}
+}
