@@ -21,8 +21,8 @@ func (p *planner) receive(at int32, s *Step) sinks.Resource {
 		value, known := from.Outcome.Values[l.Output]
 		switch {
 		case known:
-			if err := params.SetValue(cfg, l.Param, l.Key, value); err != nil {
-				s.State, s.Err = StepFailed, fmt.Errorf("%s, which %s sends as %s: %w", l.Param, from.Vertex, l.Output, err)
+			if err := l.put(cfg, from.Vertex, value); err != nil {
+				s.State, s.Err = StepFailed, err
 				return nil
 			}
 		case from.State.changes():
@@ -37,15 +37,10 @@ func (p *planner) receive(at int32, s *Step) sinks.Resource {
 	if s.State != StepRight {
 		return nil
 	}
-	opts := p.g.options
-	opts.Ref, opts.Sends = v.String(), v.sends
-	r, err := cfg.Build(v.Name, opts)
+	r, err := v.builtOf(cfg, p.g.options, p.managed)
 	if err != nil {
 		s.State, s.Err = StepFailed, err
 		return nil
-	}
-	if aware, ok := r.(sinks.SiblingAware); ok {
-		aware.Siblings(p.managed())
 	}
 	return r
 }

@@ -56,20 +56,15 @@ func (u *unit) receive(w *wiring, s *special) error {
 	if err != nil {
 		return err
 	}
-	opts := u.engine.graphOptions()
-	opts.Ref, opts.Sends = u.vertex.String(), u.vertex.sends
-	resource, err := cfg.Build(u.vertex.Name, opts)
+	g := u.engine.inForce.Load()
+	resource, err := u.vertex.builtOf(cfg, g.options, g.Managed)
 	if err != nil {
 		return err
 	}
-	before := u.resource()
-	if old, ok := before.(sinks.Closer); ok {
+	if old, ok := u.resource().(sinks.Closer); ok {
 		if err := old.Close(); err != nil {
-			opts.Logger().Warn("not closed in order", "error", err)
+			u.engine.opts.Log.Warn("not closed in order", "res", u.vertex.String(), "error", err)
 		}
-	}
-	if aware, ok := resource.(sinks.SiblingAware); ok {
-		aware.Siblings(u.engine.inForce.Load().Managed())
 	}
 	u.engine.values.Lock()
 	s.inbox.built = resource
@@ -146,11 +141,33 @@ func (s *special) isNewTo(r, u *unit) bool {
 func withValues(cfg sinks.Config, inputs []input, values []any) (sinks.Config, error) {
 	cfg = params.Clone(cfg)
 	for i, in := range inputs {
-		if err := params.SetValue(cfg, in.Param, in.Key, values[i]); err != nil {
-			return nil, fmt.Errorf("%s, which %s sends as %s: %w", in.Param, in.from.vertex, in.Output, err)
+		if err := in.put(cfg, in.from.vertex, values[i]); err != nil {
+			return nil, err
 		}
 	}
 	return cfg, nil
+}
+
+// put sets the parameter of cfg that from sends a value to.
+func (l Link) put(cfg sinks.Config, from *Vertex, value any) error {
+	if err := params.SetValue(cfg, l.Param, l.Key, value); err != nil {
+		return fmt.Errorf("%s, which %s sends as %s: %w", l.Param, from, l.Output, err)
+	}
+	return nil
+}
+
+// builtOf is the resource of v with a Config that holds what v is sent. Managed lists what
+// all resources of the graph manage.
+func (v *Vertex) builtOf(cfg sinks.Config, opts sinks.Options, managed func() []string) (sinks.Resource, error) {
+	opts.Ref, opts.Sends = v.String(), v.sends
+	r, err := cfg.Build(v.Name, opts)
+	if err != nil {
+		return nil, err
+	}
+	if aware, ok := r.(sinks.SiblingAware); ok {
+		aware.Siblings(managed())
+	}
+	return r, nil
 }
 
 // hide takes secrets that were received out of what is told about an attempt.
