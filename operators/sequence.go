@@ -220,7 +220,7 @@ func (s *sequencer) input(in Input) bool {
 	if in.Graph != nil && !s.swap(in) {
 		return false
 	}
-	if len(in.Wake) > 0 && !s.wake(in) {
+	if in.Graph == nil && len(in.Wake) > 0 && !s.wake(in) {
 		return false
 	}
 	if in.Note != nil {
@@ -232,13 +232,21 @@ func (s *sequencer) input(in Input) bool {
 	return true
 }
 
-// wake reports false, and ends the stream, if the graph has no such vertex.
-func (s *sequencer) wake(in Input) bool {
+// known reports false, and ends the stream, if g has no such vertex as in wakes.
+func (s *sequencer) known(g *Graph, in Input) bool {
 	for _, v := range in.Wake {
-		if v != All && (v < 0 || int(v) >= s.g.Len()) {
-			s.cancel(fmt.Errorf("an input wakes vertex %d of a graph of %d", v, s.g.Len()))
+		if v != All && (v < 0 || int(v) >= g.Len()) {
+			s.cancel(fmt.Errorf("an input wakes vertex %d of a graph of %d", v, g.Len()))
 			return false
 		}
+	}
+	return true
+}
+
+// wake reports false, and ends the stream, if the graph has no such vertex.
+func (s *sequencer) wake(in Input) bool {
+	if !s.known(s.g, in) {
+		return false
 	}
 	if s.opts.Trace {
 		s.traceWake(in)
@@ -260,11 +268,15 @@ func (s *sequencer) traceWake(in Input) {
 	}
 }
 
-// swap reports false, and ends the stream, if the graph can't be run.
+// swap reports false, and ends the stream, if the graph can't be run. What the input
+// wakes is woken together with the start of what is new: that must not overtake it.
 func (s *sequencer) swap(in Input) bool {
 	wishes, err := wishes(in.Graph)
 	if err != nil {
 		s.cancel(err)
+		return false
+	}
+	if !s.known(in.Graph, in) {
 		return false
 	}
 	s.mu.Lock()
@@ -285,10 +297,16 @@ func (s *sequencer) swap(in Input) bool {
 	for _, cancel := range left {
 		cancel()
 	}
+	if s.opts.Trace && len(in.Wake) > 0 {
+		s.traceWake(in)
+	}
 
 	s.mu.Lock()
 	s.busy--
 	s.machine.start()
+	if len(in.Wake) > 0 {
+		s.machine.wake(in.Wake, in.Ref, in.Refresh)
+	}
 	if s.busy == 0 {
 		s.isBusy = true // so that settle announces an epoch even if nothing is to be done
 		s.epoch++

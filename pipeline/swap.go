@@ -9,6 +9,7 @@ import (
 	"github.com/mgmtproject/mgmt/operators"
 	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/params"
+	"github.com/mgmtproject/mgmt/sources"
 )
 
 // identity is what makes a resource of a new graph the same as one of the old.
@@ -87,6 +88,7 @@ func (e *engine) swap(g *Graph) (operators.Input, error) {
 	e.graph, e.units, e.swapped = e.running(g, units), units, counts
 	e.inForce.Store(e.graph)
 	e.carryRefreshes(carry)
+	e.event = sources.Event{Source: "swap", What: "changed"}
 	return operators.Input{Graph: graph, Carry: carry, Wake: e.wakeKept(carry)}, nil
 }
 
