@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"github.com/mgmtproject/mgmt/sources"
+	"github.com/mgmtproject/mgmt/sources/mesh"
 )
 
 // Spec describes one kind of resource. It is a plain value: a program supports the
@@ -61,6 +62,10 @@ type Options struct {
 	// its own name. It may not exist yet. Empty means that there is no such place: what
 	// needs one fails when it runs, not when it is built.
 	Dir string
+
+	// Mesh is what this host shares with others; nil in a run that has no mesh. It is reached
+	// when it is first used.
+	Mesh mesh.Store
 
 	// Sends lists the outputs that somebody receives, in alphabetical order. A resource
 	// need not send others, so that a value that nobody wants costs nothing.

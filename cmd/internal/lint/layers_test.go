@@ -21,7 +21,7 @@ var mayImport = map[string]string{
 	"sources":        "streams operators sources",
 	"sources/all":    "sources/...",
 	"sinks":          "streams operators sources/... sinks/...",
-	"pipeline":       "streams operators sources sinks sinks/params",
+	"pipeline":       "streams operators sources sources/mesh sinks sinks/params",
 	"pipeline/state": "pipeline", // it keeps what pipeline defines
 	"cmd":            "streams operators sources/... sinks sinks/all sinks/params pipeline/... cmd/internal/...",
 	"examples":       "streams operators sources/... sinks/... pipeline/...",

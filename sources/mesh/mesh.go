@@ -1,0 +1,163 @@
+// Package mesh defines what hosts share: a small store of keys and values that every host
+// of a mesh sees, with watches. It knows nothing of who keeps the store: package etcd below
+// it does it with etcd, and package wire reaches one in another process. Source makes the
+// store's watches a source of events.
+package mesh
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mgmtproject/mgmt/sources"
+	"github.com/mgmtproject/mgmt/streams"
+)
+
+// TTL is how long what is bound to a host outlives it when it dies without a word.
+const TTL = 10 * time.Second
+
+// MaxOps is how many Ops and Conditions a Txn may have each.
+const MaxOps = 128
+
+var (
+	// ErrConflict says that a Condition of a Txn did not hold: nothing was written.
+	ErrConflict = errors.New("somebody else has changed it meanwhile")
+
+	// ErrUnreachable says that no host that serves the store has answered in time. A write
+	// may have happened all the same.
+	ErrUnreachable = errors.New("the mesh can't be reached")
+)
+
+// Store is the memory of a mesh, as seen by one host. All hosts see the same changes in the
+// same order. Its methods may be called from any goroutine. Without a deadline in ctx a
+// call gives up after some seconds, with ErrUnreachable.
+type Store interface {
+	// Host is the name by which the mesh knows this host.
+	Host() string
+
+	// Get returns the newest version of a key, and whether there is one.
+	Get(ctx context.Context, key string) (Entry, bool, error)
+
+	// List returns the newest versions of all keys that begin with prefix, in the order of
+	// the keys.
+	List(ctx context.Context, prefix string) (List, error)
+
+	// Write makes all changes of t or none, and returns the revision of the store at which
+	// they are made; when it returns, they outlive any minority of the servers.
+	Write(ctx context.Context, t Txn) (revision int64, err error)
+
+	// Changes emits what w covers as it is, with Reset set, and then all that changes, until
+	// its subscription is cancelled. After it has lost track, or the connection, it emits a
+	// Reset again, as soon as it can. It ends by itself only with an error that no waiting
+	// can mend, such as a permission that is missing.
+	Changes(w Watch) streams.Observable[Change]
+}
+
+// Vault hides values from all hosts but some. A Store may be one.
+type Vault interface {
+	// Seal makes of plain what only the named hosts can open. The error names hosts whose
+	// keys the mesh does not know.
+	Seal(ctx context.Context, hosts []string, plain []byte) (sealed []byte, err error)
+
+	// Open returns what was sealed for this host.
+	Open(ctx context.Context, sealed []byte) (plain []byte, err error)
+}
+
+// Entry is one version of a key.
+type Entry struct {
+	Key   string `json:"key"`
+	Value []byte `json:"value,omitempty"`
+
+	// Revision is that of the store when this version was written, and Created when the key
+	// last came into being.
+	Revision int64 `json:"revision"`
+	Created  int64 `json:"created"`
+
+	// Bound says that the key goes when the host that has written it does.
+	Bound bool `json:"bound,omitempty"`
+}
+
+// List is what a store held at a revision.
+type List struct {
+	Entries  []Entry `json:"entries,omitempty"`
+	Revision int64   `json:"revision"`
+}
+
+// Txn is a set of changes under conditions.
+type Txn struct {
+	If  []Condition `json:"if,omitempty"`
+	Ops []Op        `json:"ops"`
+}
+
+// Condition is something that must hold for a Txn to be made.
+type Condition struct {
+	// Key has to be at Revision; 0 stands for no such key.
+	Key      string `json:"key"`
+	Revision int64  `json:"revision"`
+
+	// Below makes it a condition on all keys that begin with Key: none was written after
+	// Revision. Keys that were deleted don't count.
+	Below bool `json:"below,omitempty"`
+}
+
+// Op changes one key. A Txn has no two for the same key.
+type Op struct {
+	Key   string `json:"key"`
+	Value []byte `json:"value,omitempty"`
+
+	// Delete takes the key away; with Below also all others that begin with Key.
+	Delete bool `json:"delete,omitempty"`
+	Below  bool `json:"below,omitempty"`
+
+	// Bound lets the key go when this host does: at once when it leaves in order, and
+	// otherwise TTL after its last sign of life. As long as it lives the store sees to it
+	// that the key is there, also after a pause that was longer.
+	Bound bool `json:"bound,omitempty"`
+}
+
+// Put returns the Op that sets key.
+func Put(key string, value []byte) Op { return Op{Key: key, Value: value} }
+
+// Delete returns the Op that takes key away.
+func Delete(key string) Op { return Op{Key: key, Delete: true} }
+
+// Change is one step of what a watch covers.
+type Change struct {
+	// Reset says that Put is all that there is: what is not in it is gone.
+	Reset bool `json:"reset,omitempty"`
+
+	// Put are the new versions, and Deleted the keys that are gone.
+	Put     []Entry  `json:"put,omitempty"`
+	Deleted []string `json:"deleted,omitempty"`
+
+	// Revision is that of the store after the step.
+	Revision int64 `json:"revision"`
+}
+
+// Watch covers one key, or all that begin with it. It is served by the source "mesh".
+type Watch struct {
+	Key   string
+	Below bool
+}
+
+var _ sources.Watch = Watch{}
+
+// SourceName is the name of the source that serves a Watch.
+const SourceName = "mesh"
+
+// Key returns the watch of one key.
+func Key(key string) Watch { return Watch{Key: key} }
+
+// Below returns the watch of all keys that begin with prefix.
+func Below(prefix string) Watch { return Watch{Key: prefix, Below: true} }
+
+// Source implements sources.Watch.
+func (Watch) Source() string { return SourceName }
+
+// String implements sources.Watch: "/mgmt/kv/x", or "/mgmt/export/..." for all below.
+func (w Watch) String() string {
+	if w.Below {
+		return w.Key + "..."
+	}
+	return w.Key
+}
