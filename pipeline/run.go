@@ -175,7 +175,7 @@ type engine struct {
 	swapped Swap // the counts of the last swap, until its result is out
 
 	ledger  *ledger
-	mail    *mailbox
+	mail    *mailbox[message]
 	fights  Fights
 	held    *Graph                // an update that waits, by meta.realize
 	holding atomic.Bool           // there is one
@@ -219,7 +219,7 @@ func newEngine(opts Options, l *ledger) *engine {
 		troubles: map[*unit][]trouble{},
 		refs:     make([]refInfo, resyncRef+1),
 		ledger:   l,
-		mail:     newMailbox(),
+		mail:     newMailbox[message](),
 		fights:   opts.Fights.withDefaults(),
 		timers:   map[*time.Timer]struct{}{},
 	}

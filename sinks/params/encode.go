@@ -11,9 +11,9 @@ import (
 	"github.com/mgmtproject/mgmt/sinks"
 )
 
-// Marshal returns the parameters of cfg that differ from those of defaults, a Config of
-// the same kind, as a graph file would have them: a YAML mapping.
-func Marshal(cfg, defaults sinks.Config) (string, error) {
+// Marshal returns the parameters of cfg that differ from those of defaults, a pointer to a
+// struct of the same type, as a graph file would have them: a YAML mapping.
+func Marshal(cfg, defaults any) (string, error) {
 	v, d := reflect.ValueOf(cfg).Elem(), reflect.ValueOf(defaults).Elem()
 	values := map[string]any{}
 	for _, p := range tableOf(v.Type()).params {
@@ -40,7 +40,7 @@ func Zero(cfg sinks.Config) sinks.Config {
 }
 
 // Unmarshal sets parameters of cfg from what Marshal has returned.
-func Unmarshal(cfg sinks.Config, text string) error {
+func Unmarshal(cfg any, text string) error {
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		return fmt.Errorf("parameters that were saved: %w", err)
