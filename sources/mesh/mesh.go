@@ -7,6 +7,8 @@ package mesh
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/mgmtproject/mgmt/sources"
@@ -26,6 +28,10 @@ var (
 	// ErrUnreachable says that no host that serves the store has answered in time. A write
 	// may have happened all the same.
 	ErrUnreachable = errors.New("the mesh can't be reached")
+
+	// ErrRefused says that this host may not do what it was about to: it is somebody else's
+	// to write, or nobody knows the host.
+	ErrRefused = errors.New("the mesh does not allow it")
 )
 
 // Store is the memory of a mesh, as seen by one host. All hosts see the same changes in the
@@ -113,6 +119,40 @@ type Op struct {
 	// otherwise TTL after its last sign of life. As long as it lives the store sees to it
 	// that the key is there, also after a pause that was longer.
 	Bound bool `json:"bound,omitempty"`
+}
+
+// Check says what is wrong with a Txn, whatever the store holds. Every Store checks.
+func (t Txn) Check() error {
+	if len(t.If) > MaxOps || len(t.Ops) > MaxOps {
+		return fmt.Errorf("%d changes under %d conditions are too many at once, expected at most %d each", len(t.Ops), len(t.If), MaxOps)
+	}
+	for _, c := range t.If {
+		if c.Key == "" {
+			return errors.New("a condition has no key")
+		}
+	}
+	written := make(map[string]bool, len(t.Ops))
+	for _, op := range t.Ops {
+		switch {
+		case op.Key == "":
+			return errors.New("a change has no key")
+		case op.Delete && (op.Bound || len(op.Value) > 0):
+			return fmt.Errorf("%s is deleted with a value, or bound", op.Key)
+		case op.Below && !op.Delete:
+			return fmt.Errorf("all below %s can't be set, only deleted", op.Key)
+		case written[op.Key]:
+			return fmt.Errorf("%s is changed twice at once", op.Key)
+		}
+		written[op.Key] = true
+	}
+	for _, op := range t.Ops {
+		for key := range written {
+			if op.Below && key != op.Key && strings.HasPrefix(key, op.Key) {
+				return fmt.Errorf("%s is changed twice at once, by itself and with all below %s", key, op.Key)
+			}
+		}
+	}
+	return nil
 }
 
 // Put returns the Op that sets key.

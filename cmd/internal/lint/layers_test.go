@@ -30,6 +30,8 @@ var mayImport = map[string]string{
 	"sources/inotify": "streams operators sources sources/mounts/table",
 	// The graph file is watched as any file is.
 	"sources/graphfile": "streams operators sources sources/inotify",
+	// Who keeps the store of a mesh, and who reaches it, implement what it is.
+	"sources/mesh": "streams operators sources sources/mesh/...",
 	// It measures parts of the program by themselves.
 	"cmd/internal/figures": "streams operators sources/... sinks/... pipeline/...",
 }
@@ -44,7 +46,7 @@ var onlyIn = map[string]string{
 	"github.com/vishvananda/netlink":    "sources/netlink sinks/net",
 	"github.com/vishvananda/netlink/nl": "sources/netlink sinks/net",
 	"github.com/moby/sys/mountinfo":     "sources/mounts sinks/mount",
-	"testing":                           "sinks/sinktest",
+	"testing":                           "sinks/sinktest sources/mesh/meshtest",
 }
 
 // imports is a package with what its code imports, its tests left out.
@@ -158,7 +160,7 @@ func TestLayersFindsWhatItIsFor(t *testing.T) {
 		{"RxGo elsewhere", "pipeline", rxgoPath, "is for streams sources/graphfile examples only"},
 		{"a package at an unknown place", "tools/x", "fmt", "no folder"},
 		{"the standard library", "streams", "fmt", ""},
-		{"testing in the program", "sinks/file", "testing", "is for sinks/sinktest only"},
+		{"testing in the program", "sinks/file", "testing", "is for sinks/sinktest sources/mesh/meshtest only"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := layers([]imports{{module + "/" + tt.from, []string{tt.to}}})
