@@ -295,7 +295,7 @@ func TestANotifiedContainerIsRestarted(t *testing.T) {
 	}
 
 	write(t, m.settings, ready+"Environment=GREETING=hello\n")
-	refresh("running", sinks.Change{Field: "restart", From: "due", To: "done"})
+	refresh("running", sinks.Change{Field: "refresh", From: "due", To: "restarted"})
 	if show(t, m.unit, "InvocationID") == first {
 		t.Error("it was not restarted")
 	}

@@ -4,7 +4,6 @@ package nspawn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -128,11 +127,7 @@ func (n *nspawn) Refresh(ctx context.Context, apply bool) (sinks.Outcome, error)
 	if err := n.lacks(ctx, true); err != nil {
 		return sinks.Outcome{}, err
 	}
-	out, err := n.run(ctx, apply, n.service.Refresh)
-	if err == nil && out.Changed && len(out.Changes) == 0 { // people want to know
-		out.Changes = []sinks.Change{{Field: "restart", From: "due", To: "done"}}
-	}
-	return out, err
+	return n.run(ctx, apply, n.service.Refresh)
 }
 
 // run has the unit do its part. After a failure a container whose image or settings were
@@ -148,13 +143,6 @@ func (n *nspawn) run(ctx context.Context, apply bool, f func(context.Context, bo
 		}
 	}
 	out, err := f(ctx, true)
-	if errors.Is(err, bus.ErrNoUnit) {
-		// Its file is there, but came so soon after systemd had looked in vain that the
-		// times of the directories don't tell.
-		if err = n.bus.DaemonReload(ctx); err == nil {
-			out, err = f(ctx, true)
-		}
-	}
 	if n.failed = ""; err != nil {
 		n.failed = now
 	}

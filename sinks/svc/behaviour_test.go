@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -109,6 +110,34 @@ func TestAUnitThatIsNotInstalledYetIsWaitedFor(t *testing.T) {
 	}
 }
 
+// Systemd remembers that a file was not there until the time of its directory changes,
+// which it does not within a tick of the kernel's clock.
+func TestAUnitIsStartedThatSystemdHasJustLookedForInVain(t *testing.T) {
+	needs.Systemd(t)
+	if err := system.ctl("start", "sudden.service"); err == nil {
+		t.Fatal("it is there already")
+	}
+	before, err := os.Stat(system.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	system.install(t, "sudden.service", sleeper)
+	if err := os.Chtimes(system.dir, time.Time{}, before.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if err := system.ctl("start", "sudden.service"); err == nil {
+		t.Fatal("systemd finds it by itself, so this test shows nothing")
+	}
+	r := sinktest.Build(t, svc.Spec, "sudden", values{"state": "running"})
+	apply(t, r)
+	if err := system.ctl("is-active", "sudden.service"); err != nil {
+		t.Error(err)
+	}
+	if out := apply(t, r); out.Changed {
+		t.Errorf("it does not stay: %v", out.Changes)
+	}
+}
+
 func TestAUnitThatIsNotInstalledIsStoppedAndDisabled(t *testing.T) {
 	needs.Systemd(t)
 	for _, startup := range []string{"", "disabled"} {
@@ -140,6 +169,12 @@ func TestWhyAUnitDoesNotStart(t *testing.T) {
 			values{"state": "running"}, []string{"starting slow.service has not worked"}},
 		{"a service without an [Install] section", "plain", "[Service]\nExecStart=/bin/sleep infinity\n",
 			values{"startup": "enabled"}, []string{"making plain.service enabled: its file has no [Install] section"}},
+		{"a service with a condition that does not hold", "picky", "[Unit]\nConditionPathExists=/etc\nConditionPathExists=!/usr\n[Service]\nExecStart=/bin/sleep infinity\n",
+			values{"state": "running"}, []string{"starting picky.service has not worked: systemd does not start it, since its file asks for ConditionPathExists=!/usr, which is not so"}},
+		{"a service with an assertion that does not hold", "proud", "[Unit]\nAssertPathExists=/nowhere\n[Service]\nExecStart=/bin/sleep infinity\n",
+			values{"state": "running"}, []string{"its file asks for AssertPathExists=/nowhere, which is not so"}},
+		{"a service that doesn't let itself be started", "shy", "[Service]\nExecCondition=/bin/false\nExecStart=/bin/sleep infinity\n",
+			values{"state": "running"}, []string{"its ExecCondition= does not let it"}},
 		{"a file that makes no sense", "odd", "[Service]\nType=odd\n",
 			values{"state": "running"}, []string{"starting odd.service", "bad unit file setting"}},
 	} {
@@ -150,6 +185,107 @@ func TestWhyAUnitDoesNotStart(t *testing.T) {
 			}
 			fails(t, sinktest.Build(t, svc.Spec, tt.unit, tt.params), tt.want...)
 		})
+	}
+}
+
+// limited is a service that systemd refuses to start for the third time, and fails with the
+// exit status 7 unless the file works exists.
+func limited(works string) string {
+	return "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=2\n[Service]\nType=oneshot\nRemainAfterExit=yes\n" +
+		"ExecStart=/bin/sh -c 'test -e " + works + " || { echo no " + works + "; exit 7; }'\n"
+}
+
+func TestAUnitThatWasStartedTooOften(t *testing.T) {
+	needs.Systemd(t)
+	for _, tt := range []struct {
+		name string
+		mend func(t *testing.T, r sinks.Resource, path, works string) // ends with the unit running
+	}{
+		{"is started again when its file has changed", func(t *testing.T, r sinks.Resource, path, works string) {
+			system.write(t, path, strings.Replace(limited(works), "test -e", "true || test -e", 1))
+			apply(t, r)
+		}},
+		{"is started again when its file has changed and systemd knows it", func(t *testing.T, r sinks.Resource, path, works string) {
+			system.write(t, path, strings.Replace(limited(works), "test -e", "true || test -e", 1))
+			if err := system.ctl("daemon-reload"); err != nil {
+				t.Fatal(err)
+			}
+			apply(t, r)
+		}},
+		{"is started again when it has another drop-in", func(t *testing.T, r sinks.Resource, path, _ string) {
+			system.write(t, filepath.Join(path+".d", "mend.conf"), "[Service]\nExecStart=\nExecStart=/bin/true\n")
+			t.Cleanup(func() { os.RemoveAll(path + ".d") })
+			apply(t, r)
+		}},
+		{"is started again when it is notified", func(t *testing.T, r sinks.Resource, _, works string) {
+			system.write(t, works, "")
+			if _, err := r.(sinks.Refresher).Refresh(t.Context(), true); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"is started again when systemd was told to forget it", func(t *testing.T, r sinks.Resource, _, works string) {
+			system.write(t, works, "")
+			if err := system.ctl("reset-failed", "limited.service"); err != nil {
+				t.Fatal(err)
+			}
+			apply(t, r)
+		}},
+		{"is seen to run when somebody else has mended it", func(t *testing.T, r sinks.Resource, _, works string) {
+			system.write(t, works, "")
+			if err := errors.Join(system.ctl("reset-failed", "limited.service"), system.ctl("start", "limited.service")); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			works := filepath.Join(t.TempDir(), "works")
+			system.install(t, "limited.service", limited(works))
+			r := sinktest.Build(t, svc.Spec, "limited", values{"state": "running"})
+			watched(t, r, func(<-chan sources.Event) { // so that it is told of what happens
+				fails(t, r, "it ended with the exit status 7")
+				fails(t, r, "it ended with the exit status 7")
+				for range 2 {
+					fails(t, r, "starting limited.service has not worked: systemd refuses it, since it was started 2 times within 1h0m0s, which is all that its StartLimitBurst= allows",
+						"; the last time, it ended with the exit status 7; mend that", "systemctl reset-failed limited.service", "its last lines in the journal:\n\tno "+works)
+				}
+				tt.mend(t, r, filepath.Join(system.dir, "limited.service"), works)
+				if err := system.ctl("is-active", "limited.service"); err != nil {
+					t.Error(err)
+				}
+				if out := apply(t, r); out.Changed {
+					t.Errorf("it does not stay: %v", out.Changes)
+				}
+			})
+		})
+	}
+}
+
+// Who notifies it often means it: systemd does not.
+func TestAServiceThatIsNotifiedOftenIsRestartedEachTime(t *testing.T) {
+	needs.Systemd(t)
+	system.install(t, "often.service", strings.Replace(sleeper, "StartLimitIntervalSec=0", "StartLimitIntervalSec=1h\nStartLimitBurst=2", 1))
+	r := sinktest.Build(t, svc.Spec, "often", values{"state": "running"})
+	for range 5 {
+		if _, err := r.(sinks.Refresher).Refresh(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := system.ctl("is-active", "often.service"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAReloadThatFailsLeavesItRunning(t *testing.T) {
+	needs.Systemd(t)
+	system.install(t, "stubborn.service", strings.Replace(sleeper, "[Install]", "ExecReload=/bin/sh -c 'echo never; exit 3'\n[Install]", 1))
+	r := sinktest.Build(t, svc.Spec, "stubborn", values{"state": "running"})
+	apply(t, r)
+	_, err := r.(sinks.Refresher).Refresh(t.Context(), true)
+	if err == nil || !strings.Contains(err.Error(), "reloading stubborn.service has not worked: it runs on as before") || !strings.Contains(err.Error(), "\tnever") {
+		t.Errorf("it says %v", err)
+	}
+	if err := system.ctl("is-active", "stubborn.service"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -204,8 +340,16 @@ func TestANotifiedServiceReloadsOrIsRestarted(t *testing.T) {
 		t.Errorf("a service that has just been started was reloaded: %v", err)
 	}
 	first := invocation("reloads.service")
-	if out := refresh(r); !out.Changed {
-		t.Error("a reload is not told as a change")
+	due := func(to string) []sinks.Change { return []sinks.Change{{Field: "refresh", From: "due", To: to}} }
+	would, err := r.(sinks.Refresher).Refresh(t.Context(), false)
+	if err != nil || !slices.Equal(would.Changes, due("reloaded")) {
+		t.Errorf("a reload is foretold as %v, %v", would.Changes, err)
+	}
+	if _, err := os.Stat(mark); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("to foretell it reloads it: %v", err)
+	}
+	if out := refresh(r); !out.Changed || !slices.Equal(out.Changes, due("reloaded")) {
+		t.Errorf("a reload is told as %v", out.Changes)
 	}
 	if _, err := os.Stat(mark); err != nil {
 		t.Errorf("it was not reloaded: %v", err)
@@ -219,7 +363,9 @@ func TestANotifiedServiceReloadsOrIsRestarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	first = invocation("restarts.service")
-	refresh(r)
+	if out := refresh(r); !out.Changed || !slices.Equal(out.Changes, due("restarted")) {
+		t.Errorf("a restart is told as %v", out.Changes)
+	}
 	if invocation("restarts.service") == first {
 		t.Error("what can't reload was not restarted")
 	}

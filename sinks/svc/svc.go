@@ -37,7 +37,8 @@ const (
 // Config is the desired state of a unit. The resource's name is that of the unit; without
 // a type, as in "nginx", it is a service: "nginx.service". A unit that is not installed
 // yet fails until it is. When notified, a unit that runs already reloads its configuration,
-// or is restarted if it can't.
+// or is restarted if it can't. A unit that was started too often in a short time fails, since
+// systemd refuses it (StartLimitBurst=), until its files change or it is notified.
 type Config struct {
 	// State says whether the unit runs. "running" starts it whenever it does not, "stopped"
 	// stops it; if it is empty that is left alone.
@@ -101,6 +102,9 @@ type svc struct {
 	bus            *bus.Bus
 	opts           sinks.Options
 	stale          bool // its files differ from what systemd has read, even after a reload
+
+	failed bool   // it does not run since the last start has failed
+	tried  string // its files then
 }
 
 var (
@@ -166,13 +170,16 @@ func (s *svc) Refresh(ctx context.Context, apply bool) (sinks.Outcome, error) {
 
 func (s *svc) run(ctx context.Context, apply, refresh bool) (sinks.Outcome, error) {
 	var out sinks.Outcome
-	started, err := s.startAtOnce(ctx, apply, &out)
+	started, err := s.startAtOnce(ctx, apply && !refresh, &out)
 	if err != nil {
 		return out, err
 	}
 	u, err := s.bus.Unit(ctx, s.unit)
 	if err != nil {
 		return out, err
+	}
+	if u.Running() {
+		s.failed = false
 	}
 	files, err := s.files(ctx, u)
 	if err != nil {
@@ -189,18 +196,17 @@ func (s *svc) run(ctx context.Context, apply, refresh bool) (sinks.Outcome, erro
 	}
 	switch {
 	case started && reloaded: // it runs by its old files
-		result, err := s.bus.Restart(ctx, s.unit)
-		return out, s.verify(ctx, "restarting", result, err)
-	case refresh && !started && s.state != stopped && u.Running():
+		return out, s.begin(ctx, "restarting", s.bus.Restart, true)
+	case refresh && s.state != stopped && u.Running():
 		return out, s.reload(ctx, apply, &out)
 	}
-	return out, s.bring(ctx, apply, u, &out)
+	return out, s.bring(ctx, apply, u, refresh || reloaded, &out)
 }
 
 // startAtOnce starts a unit that a signal has told is down, before anything else is asked
 // about it: that is what a service that was killed waits for.
 func (s *svc) startAtOnce(ctx context.Context, apply bool, out *sinks.Outcome) (started bool, err error) {
-	if !apply || s.state != running {
+	if !apply || s.state != running || s.failed {
 		return false, nil
 	}
 	told := s.bus.Told(s.unit)
@@ -210,13 +216,14 @@ func (s *svc) startAtOnce(ctx context.Context, apply bool, out *sinks.Outcome) (
 	if err := s.change(ctx, apply, out, "state", found(bus.Unit{Active: told}), running); err != nil {
 		return false, err
 	}
+	at := now()
 	result, err := s.bus.Start(ctx, s.unit)
 	u, unread := s.bus.Unit(ctx, s.unit)
 	if unread == nil && !u.Running() && (u.Load != "loaded" || u.NeedReload || s.dropInsDiffer(u)) {
 		out.Changed, out.Changes = false, nil
 		return false, nil // there is more to do first
 	}
-	return true, s.verify(ctx, "starting", result, err)
+	return true, s.verify(ctx, "starting", at, result, err)
 }
 
 // absent is the state of the files of a unit that has none.
@@ -292,15 +299,15 @@ func (s *svc) dropInsDiffer(u bus.Unit) bool {
 	return read != len(there)
 }
 
-// bring makes the unit run or stop.
-func (s *svc) bring(ctx context.Context, apply bool, u bus.Unit, out *sinks.Outcome) error {
+// bring makes the unit run or stop. Anew says that there is a reason to hope that a start
+// which has failed works now.
+func (s *svc) bring(ctx context.Context, apply bool, u bus.Unit, anew bool, out *sinks.Outcome) error {
 	switch {
 	case s.state == running && !u.Running():
 		if err := s.change(ctx, apply, out, "state", found(u), running); err != nil || !apply {
 			return err
 		}
-		result, err := s.bus.Start(ctx, s.unit)
-		return s.verify(ctx, "starting", result, err)
+		return s.begin(ctx, "starting", s.bus.Start, anew || s.failed && s.tried != s.look())
 	case s.state == stopped && !u.Stopped():
 		if err := s.change(ctx, apply, out, "state", found(u), stopped); err != nil || !apply {
 			return err
@@ -331,42 +338,4 @@ func (s *svc) change(ctx context.Context, apply bool, out *sinks.Outcome, field,
 	out.Changed = true
 	out.Changes = append(out.Changes, sinks.Change{Field: field, From: from, To: to})
 	return nil
-}
-
-func (s *svc) stop(ctx context.Context) error {
-	result, err := s.bus.Stop(ctx, s.unit)
-	if err != nil {
-		return fmt.Errorf("stopping %s: %w", s.unit, err)
-	}
-	u, err := s.bus.Unit(ctx, s.unit)
-	if err != nil {
-		return err
-	}
-	if u.Stopped() {
-		return nil
-	}
-	return fmt.Errorf("stopping %s has not worked (%s): it is %s", s.unit, told(result), u.Active)
-}
-
-// reload has a unit that runs take in what has changed.
-func (s *svc) reload(ctx context.Context, apply bool, out *sinks.Outcome) error {
-	if apply {
-		if err := sinks.BeforeChange(ctx); err != nil {
-			return err
-		}
-	}
-	out.Changed = true
-	if !apply {
-		return nil
-	}
-	result, err := s.bus.ReloadOrTryRestart(ctx, s.unit)
-	return s.verify(ctx, "reloading", result, err)
-}
-
-// told is a result as an error has it.
-func told(r bus.Result) string {
-	if r == bus.Unknown {
-		return "systemd was restarted meanwhile"
-	}
-	return "systemd says " + string(r)
 }
