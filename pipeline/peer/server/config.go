@@ -53,7 +53,14 @@ func (s *Server) config() (*embed.Config, error) {
 		c.InitialClusterToken = o.Token
 	}
 	c.ClientTLSInfo = tlsInfo(o.TLS.CertFile, o.TLS.KeyFile, o.TLS.CAFile)
+	c.ClientTLSInfo.CRLFile = o.TLS.CRLFile
 	c.PeerTLSInfo = tlsInfo(o.TLS.PeerCertFile, o.TLS.PeerKeyFile, o.TLS.PeerCAFile)
+	c.PeerTLSInfo.CRLFile = o.TLS.CRLFile
+	if name := o.TLS.ServerName; name != "" {
+		c.PeerTLSInfo.ServerName, c.PeerTLSInfo.AllowedHostnames = name, []string{name}
+		c.PeerTLSInfo.SkipClientSANVerify = true
+	}
+	c.GRPCAdditionalServerOptions = o.GRPC
 
 	c.TickMs, c.ElectionMs = uint(o.Tick/time.Millisecond), uint(o.Election/time.Millisecond)
 	c.QuotaBackendBytes = o.Quota

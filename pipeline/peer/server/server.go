@@ -77,6 +77,10 @@ type Options struct {
 	// Upkeep says when to do what keeps the server in shape.
 	Upkeep Upkeep
 
+	// GRPC is what the server adds to how it answers clients, such as interceptors, which
+	// come after those of etcd.
+	GRPC []grpc.ServerOption
+
 	// Log gets what the server has to say. What etcd logs as information is debug here.
 	Log *slog.Logger
 }
@@ -90,6 +94,15 @@ type TLS struct {
 
 	// PeerCertFile, PeerKeyFile and PeerCAFile are the same among servers.
 	PeerCertFile, PeerKeyFile, PeerCAFile string
+
+	// ServerName is a name that certificates of servers are for, and no others. With it
+	// only they get in where servers speak with each other, and what else is said in
+	// certificates about names and addresses doesn't count.
+	ServerName string
+
+	// CRLFile is the list of certificates that were revoked, in DER. Without one there are
+	// none.
+	CRLFile string
 }
 
 // Server is an etcd server that runs in this process.
