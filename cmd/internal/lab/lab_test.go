@@ -111,7 +111,10 @@ func TestHostsReachEachOther(t *testing.T) {
 	}
 
 	n.Set(a, b, lab.Link{Loss: 0.05})
-	_ = conn.SetDeadline(time.Time{})
+	if conn, err = from.Dial(t.Context(), "tcp", addr); err != nil { // the other one still rests
+		t.Fatal(err)
+	}
+	defer conn.Close()
 	began := time.Now()
 	go func() { _, _ = conn.Write([]byte(strings.Repeat("x", 1<<17))) }()
 	if _, err := io.CopyN(io.Discard, conn, 1<<17); err != nil {
