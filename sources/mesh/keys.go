@@ -46,6 +46,10 @@ const (
 	// ServerPrefix has what the leader and the servers need. Only servers write it.
 	ServerPrefix = Root + "server/"
 
+	// IdentityPrefix has what the servers keep of tokens and certificates. Only servers read
+	// it, so nobody else can list or watch all of Root at once.
+	IdentityPrefix = Root + "identity/"
+
 	// SharedPrefix is for all hosts to write: the keys of kv below kv/, the decisions of
 	// schedule, the common end of a converged mesh.
 	SharedPrefix = Root + "shared/"
