@@ -75,6 +75,11 @@ func TestText(t *testing.T) {
 		{"a diff goes below the line", debug, func(l *slog.Logger) {
 			l.Info("would change", "res", "file[/a]", "diff", console.Diff("@@ -1 +1 @@\n-\ta\x1b\n+b\n"), "n", 1)
 		}, "\n12:00:00.000 INFO  would change  file[/a]  n=1\n@@ -1 +1 @@\n-\ta\\x1b\n+b\n"},
+		{"what an error quotes goes below the line", debug, func(l *slog.Logger) {
+			l.Error("failed", "res", "svc[a]", "error", "it ended; its last lines:\n\tone\x1b[2J\n\t\ttwo\tthree\n", "n", 1, "diff", console.Diff("-a\n"))
+			l.Error("failed", "error", "first:\n\tone\nsecond:\n\ttwo\nthird", "why", "x\n\ty")
+		}, "\n12:00:00.000 ERROR failed        svc[a]  it ended; its last lines:  n=1\n\tone\\x1b[2J\n\t\ttwo\tthree\n-a\n" +
+			"12:00:00.000 ERROR failed        first:; second:; third  why=\"x\\n\\ty\"\n\tone\n\ttwo\n"},
 		{"colours only when asked for", console.Options{Color: true}, func(l *slog.Logger) {
 			l.Info("changed", "res", "file[/a]", "n", 1, "diff", console.Diff("@@ -1 +1 @@\n-a\n+b\n"))
 		}, "\n\x1b[2m12:00:00.000\x1b[0m \x1b[32mINFO\x1b[0m  changed       file[/a]  \x1b[2mn=\x1b[0m1\n" +
@@ -85,6 +90,17 @@ func TestText(t *testing.T) {
 				t.Errorf("got:%swant:%s\n(%q)", got, c.want, got)
 			}
 		})
+	}
+}
+
+func TestLine(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain": "plain", "grün\x1b": `grün\x1b`, "one\ntwo\n": "one; two", "a\tb": `a\tb`,
+		"it ended; its last lines:\n\tone\n\ttwo\n": "it ended; its last lines: one; two",
+	} {
+		if got := console.Line(in); got != want {
+			t.Errorf("%q is %q on a line, want %q", in, got, want)
+		}
 	}
 }
 

@@ -94,7 +94,7 @@ func (h *text) Handle(_ context.Context, r slog.Record) error {
 	l := lines.Get().(*line)
 	defer lines.Put(l)
 	l.Reset()
-	l.color, l.below = h.opts.Color, ""
+	l.color, l.quoted, l.below = h.opts.Color, "", ""
 	if !r.Time.IsZero() {
 		l.painted(faint, r.Time.Format("15:04:05.000"))
 		l.WriteByte(' ')
@@ -102,6 +102,7 @@ func (h *text) Handle(_ context.Context, r slog.Record) error {
 	l.level(r.Level)
 	h.facts(l, r)
 	l.WriteByte('\n')
+	l.quotes()
 	l.diff("")
 
 	h.mu.Lock()
@@ -124,8 +125,9 @@ func (h *text) facts(l *line, r slog.Record) {
 // line is a log line in the making.
 type line struct {
 	bytes.Buffer
-	color bool
-	below Diff
+	color  bool
+	quoted string // what goes right below the line, in lines
+	below  Diff   // what goes below that
 }
 
 func (l *line) pad(n int) {
@@ -186,7 +188,49 @@ func (l *line) attr(prefix string, a slog.Attr) {
 		l.value(v, true)
 		return
 	}
+	if a.Key == "error" {
+		var own string
+		own, l.quoted = apart(v.String(), l.quoted)
+		v = slog.StringValue(own)
+	}
 	l.value(v, false)
+}
+
+// apart splits an error from the lines in it that begin with a tab: those are what somebody
+// else has said, such as a program that has failed. They are added to the ones before.
+func apart(s, before string) (own, quoted string) {
+	if !strings.Contains(s, "\n\t") {
+		return s, before
+	}
+	var said, rest strings.Builder
+	said.WriteString(before)
+	for one := range strings.Lines(s) {
+		if strings.HasPrefix(one, "\t") {
+			said.WriteString(strings.TrimSuffix(one, "\n"))
+			said.WriteByte('\n')
+		} else {
+			rest.WriteString(one)
+		}
+	}
+	return strings.TrimSuffix(rest.String(), "\n"), said.String()
+}
+
+// quotes writes the lines of others.
+func (l *line) quotes() {
+	for one := range strings.Lines(l.quoted) {
+		l.tabbed(strings.TrimSuffix(one, "\n"))
+		l.WriteByte('\n')
+	}
+}
+
+// tabbed writes s on one line, with its tabs, and with what is not printable escaped.
+func (l *line) tabbed(s string) {
+	for i, part := range strings.Split(s, "\t") {
+		if i > 0 {
+			l.WriteByte('\t')
+		}
+		l.clean(part)
+	}
 }
 
 func (l *line) value(v slog.Value, quote bool) {
@@ -203,6 +247,9 @@ func (l *line) value(v slog.Value, quote bool) {
 	l.clean(s)
 }
 
+// joined joins the lines of a text, of which some may be quoted behind a tab.
+var joined = strings.NewReplacer(":\n\t", ": ", "\n\t", "; ", "\n", "; ")
+
 // Line is s on one line, with whatever is not printable escaped.
 func Line(s string) string {
 	var l line
@@ -216,7 +263,7 @@ func (l *line) clean(s string) {
 		l.WriteString(s)
 		return
 	}
-	s = strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "; ")
+	s = joined.Replace(strings.TrimRight(s, "\n"))
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
 		switch {
@@ -262,12 +309,7 @@ func (l *line) diff(indent string) {
 		if color != "" && l.color {
 			l.WriteString(color)
 		}
-		for i, part := range strings.Split(one, "\t") {
-			if i > 0 {
-				l.WriteByte('\t')
-			}
-			l.clean(part)
-		}
+		l.tabbed(one)
 		if color != "" && l.color {
 			l.WriteString(reset)
 		}

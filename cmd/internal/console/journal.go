@@ -25,7 +25,7 @@ const ownFields = "MGMT_"
 
 // NewJournal returns a handler for systemd's journal, to be read through a Journal: in
 // one Write it writes a line, which is a JSON object with the fields of an entry. The
-// message is what a terminal shows, without the time and the level. Each attribute is a
+// message is what a terminal shows, without the time, the level and differences. Each attribute is a
 // field too: res is MGMT_RESOURCE, cause is MGMT_CAUSE. The message without them is
 // MGMT_MESSAGE, and a difference of more than a line MGMT_DIFF.
 func NewJournal(w io.Writer, level slog.Leveler) slog.Handler {
@@ -49,8 +49,13 @@ func (h *entries) Handle(_ context.Context, r slog.Record) error {
 	l := lines.Get().(*line)
 	defer lines.Put(l)
 	l.Reset()
-	l.color, l.below = false, ""
+	l.color, l.quoted, l.below = false, "", ""
 	h.facts(l, r)
+	if l.quoted != "" {
+		l.WriteByte('\n')
+		l.quotes()
+		l.Truncate(l.Len() - 1)
+	}
 	fields := map[string]string{
 		fieldMessage:          l.String(),
 		fieldPriority:         fmt.Sprint(int(priority(r.Level))),
@@ -152,6 +157,8 @@ func (j Journal) entry(line []byte) error {
 	if j.Send(message, p, fields) == nil {
 		return nil
 	}
-	_, err := fmt.Fprintf(j.Stream, "<%d>%s\n", p, message) // as sd-daemon(3) has it
+	// As sd-daemon(3) has it, where each line is an entry.
+	mark := fmt.Sprintf("<%d>", p)
+	_, err := fmt.Fprintf(j.Stream, "%s%s\n", mark, strings.ReplaceAll(message, "\n", "\n"+mark))
 	return err
 }

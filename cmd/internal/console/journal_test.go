@@ -71,6 +71,12 @@ func TestJournalEntries(t *testing.T) {
 		}, []map[string]string{{
 			"MESSAGE": `m             one; two\x1b[2J`, "PRIORITY": "6", "MGMT_MESSAGE": "m", "MGMT_ERROR": "one\ntwo\x1b[2J",
 		}}},
+		{"what an error quotes is more lines of the message", slog.LevelInfo, func(l *slog.Logger) {
+			l.Info("m", "error", "its last lines:\n\tone\n\ttwo\x1b", "n", 1)
+		}, []map[string]string{{
+			"MESSAGE": "m             its last lines:  n=1\n\tone\n\ttwo\\x1b", "PRIORITY": "6", "MGMT_MESSAGE": "m",
+			"MGMT_ERROR": "its last lines:\n\tone\n\ttwo\x1b", "MGMT_N": "1",
+		}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if diff := cmp.Diff(c.want, entries(t, c.level, c.log)); diff != "" {
@@ -112,7 +118,8 @@ func TestWithoutTheJournalMessagesGoToItsStream(t *testing.T) {
 	log := slog.New(console.NewJournal(j, slog.LevelInfo))
 	log.Error("failed", "res", "exec[a]")
 	log.LogAttrs(context.Background(), slog.LevelInfo, "converged")
-	if want := "<3>failed        exec[a]\n<6>converged\n"; b.String() != want {
+	log.Error("failed", "error", "it said:\n\tone\n\ttwo")
+	if want := "<3>failed        exec[a]\n<6>converged\n<3>failed        it said:\n<3>\tone\n<3>\ttwo\n"; b.String() != want {
 		t.Errorf("the stream got %q, want %q", b.String(), want)
 	}
 }
