@@ -208,12 +208,12 @@ func (s *situation) tell() (Step, bool) {
 // dropLearner removes a learner that will not be a voter. Nobody counts on it, so that this
 // is always safe.
 func (s *situation) dropLearner() (Step, bool) {
-	for _, m := range s.useless {
+	if len(s.useless) > 0 {
 		why := "its host leaves"
-		if s.isDead(m) {
+		if s.isDead(s.useless[0]) {
 			why = "it is down"
 		}
-		return remove(m, why), true
+		return remove(s.useless[0], why), true
 	}
 	if len(s.learners) > max(0, s.want-len(s.staying)) {
 		m := slices.MinFunc(s.learners, func(a, b Member) int {
