@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -54,21 +55,22 @@ func echo(t *testing.T, h *lab.Host) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			_, _ = io.Copy(conn, conn)
-			_ = conn.Close()
+			wg.Go(func() {
+				_, _ = io.Copy(conn, conn)
+				_ = conn.Close()
+			})
 		}
-	}()
+	})
 	t.Cleanup(func() {
 		_ = l.Close()
-		<-done
+		wg.Wait()
 	})
 	return l.Addr().String()
 }
@@ -94,7 +96,6 @@ func TestHostsReachEachOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
 	took, err := ping(t, conn)
 	if err != nil || took > 100*time.Millisecond {
 		t.Fatal(took, err)
@@ -111,6 +112,7 @@ func TestHostsReachEachOther(t *testing.T) {
 	}
 
 	n.Set(a, b, lab.Link{Loss: 0.05})
+	_ = conn.Close()
 	if conn, err = from.Dial(t.Context(), "tcp", addr); err != nil { // the other one still rests
 		t.Fatal(err)
 	}
