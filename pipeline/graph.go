@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -74,9 +75,14 @@ type Vertex struct {
 	// Exported says that the name began with @@.
 	Exported bool
 
+	// Host is the host that exports a resource which was collected from another host.
+	Host string
+
 	// Undo says that the resource is there to undo what another of its name has done, which
 	// has left the graph. Only a run makes such vertices.
 	Undo bool
+
+	collected bool // from the exports of its own file: set by Load
 
 	tainted  bool       // something secret is sent to it: set by Compile
 	sends    []string   // the outputs that somebody receives, in alphabetical order: set by Compile
@@ -159,6 +165,11 @@ type Collect struct {
 
 	// Pattern is the directory that a path is moved to; empty leaves it alone.
 	Pattern string
+
+	// Live leaves out what hosts export that are not there, since at least Grace. A host's
+	// own exports are always live.
+	Live  bool
+	Grace time.Duration
 
 	// Pos is where the file has the entry.
 	Pos Position

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -362,7 +363,13 @@ func (l *loader) meta(node *yaml.Node) *Meta {
 type collectEntry struct {
 	Kind    string `param:"kind" alias:"type"`
 	Pattern string `param:"pattern"`
+
+	Live  bool          `param:"live"`
+	Grace time.Duration `param:"grace" unit:"s"`
 }
+
+// defaultGrace is how long a host that is gone counts as live.
+const defaultGrace = 30 * time.Second
 
 func (l *loader) collect(node *yaml.Node) {
 	list := params.Resolve(node)
@@ -371,7 +378,7 @@ func (l *loader) collect(node *yaml.Node) {
 		return
 	}
 	for _, item := range list.Content {
-		var c collectEntry
+		c := collectEntry{Grace: defaultGrace}
 		wrong := params.Decode(item, &c)
 		l.take(wrong, "unknown key %q in an entry of collect")
 		kind := strings.ToLower(c.Kind)
@@ -388,7 +395,7 @@ func (l *loader) collect(node *yaml.Node) {
 		case !known:
 			l.report(at, l.nearKind(kind), "unknown kind %q", brief(c.Kind))
 		default:
-			l.g.Collect = append(l.g.Collect, Collect{Kind: kind, Pattern: c.Pattern, Pos: posOf(item)})
+			l.g.Collect = append(l.g.Collect, Collect{Kind: kind, Pattern: c.Pattern, Live: c.Live, Grace: c.Grace, Pos: posOf(item)})
 		}
 	}
 }
@@ -417,7 +424,7 @@ func (l *loader) collectOwn() {
 				}
 				continue
 			}
-			v := &Vertex{Kind: e.Kind, Name: e.Name, Meta: e.Meta, Config: cfg, Pos: e.Pos, broken: e.broken, node: e.node}
+			v := &Vertex{Kind: e.Kind, Name: e.Name, Meta: e.Meta, Config: cfg, Pos: e.Pos, collected: true, broken: e.broken, node: e.node}
 			collected[e], by[e] = v, c
 			l.g.put(v)
 			l.index(v.Kind).exports[v.Name] = v.index
