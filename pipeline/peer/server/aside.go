@@ -96,7 +96,7 @@ func setAsideOther(o Options) error {
 	if err != nil || !ok {
 		return err
 	}
-	why := ""
+	var why string
 	switch {
 	case o.Expect.Cluster != 0 && found.Cluster != o.Expect.Cluster:
 		why = fmt.Sprintf("it is of mesh %x, and this is mesh %x", found.Cluster, o.Expect.Cluster)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ func (s *Server) config() (*embed.Config, error) {
 		}
 	}
 	c.InitialCluster = o.InitialCluster
-	if c.InitialCluster == "" {
+	if c.ForceNewCluster = s.alone; c.InitialCluster == "" {
 		c.InitialCluster = c.InitialClusterFromName(o.Name)
 	}
 	if o.Existing {
@@ -69,6 +70,12 @@ func (s *Server) config() (*embed.Config, error) {
 	c.SnapshotCount, c.SnapshotCatchUpEntries = 2000, 1000
 	c.WarningApplyDuration, c.WarningUnaryRequestDuration = time.Second, time.Second
 	c.EnableGRPCGateway = false
+	c.MaxLearners = 4 // so that a mesh can grow by more than one server without waiting
+	if path := filepath.Join(o.Dir, "http.sock"); len(path) < 100 && !s.alone {
+		// Clients have no use for what etcd offers by HTTP, and are served better where they
+		// don't share their port with it. A path that is too long is no name for a socket.
+		c.ListenClientHttpUrls = []url.URL{{Scheme: "unix", Path: path}}
+	}
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(s.bridge.logger())
 	c.ServiceRegister = func(g *grpc.Server) {
 		s.mu.Lock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -170,17 +172,27 @@ type core struct {
 	fields  []zapcore.Field
 }
 
-// quiet are warnings of etcd that say nothing to whoever runs a mesh.
-var quiet = map[string]bool{
-	"Running http and grpc server on single port. This is not recommended for production.": true,
-	"simple token is not cryptographically signed":                                         true, // there are certificates
+// quiet are parts of warnings and errors of etcd that say nothing to whoever runs a mesh.
+var quiet = []string{
+	"Running http and grpc server on single port",
+	"simple token is not cryptographically signed", // certificates are used in place of tokens
+	"check file permission",                        // nobody gets to what is below Dir
+	"Failed to detect schema version",              // for the first moments of a mesh
+	"failed to update storage version",
+	"still pending configuration changes to apply", // what hasten asks for too early
+	"is unpromotable and can not campaign",
+	"rejecting promote learner: learner is not ready", // whoever asks is told as well
+	"rejecting member add request",
 }
 
 func levelOf(e zapcore.Entry) slog.Level {
+	isQuiet := func(part string) bool { return strings.Contains(e.Message, part) }
 	switch {
 	case e.Level == zapcore.DebugLevel:
 		return slog.LevelDebug - 4
-	case e.Level == zapcore.InfoLevel || quiet[e.Message]:
+	case e.Level == zapcore.InfoLevel:
+		return slog.LevelDebug
+	case e.Level < zapcore.DPanicLevel && slices.ContainsFunc(quiet, isQuiet):
 		return slog.LevelDebug
 	case e.Level == zapcore.WarnLevel:
 		return slog.LevelWarn

@@ -113,16 +113,16 @@ type Server struct {
 	bridge  *bridge
 	lock    *os.File
 	client  *clientv3.Client
+	alone   bool // other servers are no more, and nobody else is to find this one
 
 	mu      sync.Mutex
 	streams []*grpc.Server
+	err     error // why it stops by itself
 
-	ctx      context.Context // ends when the server is to stop
-	cancel   context.CancelFunc
-	work     sync.WaitGroup
-	stopOnce sync.Once
-	done     chan struct{}
-	err      error
+	ctx    context.Context // ends when the server is to stop
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	done   chan struct{}
 }
 
 // Start starts a server and returns when it takes part in its mesh: at once when it is
@@ -178,6 +178,9 @@ func (o Options) check() error {
 }
 
 func start(ctx context.Context, o Options, lock *os.File) (*Server, error) {
+	if err := enoughRoom(o); err != nil {
+		return nil, err
+	}
 	if err := setAsideOther(o); err != nil {
 		return nil, err
 	}
@@ -185,17 +188,29 @@ func start(ctx context.Context, o Options, lock *os.File) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s := newServer(o, u, lock)
+	if err := s.run(ctx); err != nil {
+		return nil, err
+	}
+	s.work.Go(s.keep)
+	return s, nil
+}
+
+func newServer(o Options, u urls, lock *os.File) *Server {
 	s := &Server{options: o, urls: u, lock: lock, bridge: newBridge(o.Log), done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+func (s *Server) run(ctx context.Context) error {
 	if err := s.launch(ctx); err != nil {
 		s.cancel()
 		s.bridge.close()
-		return nil, err
+		return err
 	}
 	s.client = v3client.New(s.etcd.Server)
-	s.work.Go(s.keep)
 	go s.watch()
-	return s, nil
+	return nil
 }
 
 // launch starts etcd and waits until it is ready.
@@ -227,6 +242,7 @@ func (s *Server) launch(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if err := s.ready(ctx, etcd); err != nil {
+		s.bridge.end()
 		etcd.Close()
 		return err
 	}
@@ -236,8 +252,10 @@ func (s *Server) launch(ctx context.Context) error {
 
 func (s *Server) ready(ctx context.Context, etcd *embed.Etcd) error {
 	quick, end := context.WithCancel(ctx)
+	var hastening sync.WaitGroup
+	hastening.Go(func() { hasten(quick, etcd.Server) })
+	defer hastening.Wait()
 	defer end()
-	go hasten(quick, etcd.Server)
 	select {
 	case <-etcd.Server.ReadyNotify():
 		return nil
@@ -255,19 +273,28 @@ func (s *Server) watch() {
 	select {
 	case <-s.ctx.Done():
 	case <-s.etcd.Server.StopNotify():
-		s.err = ErrRemoved
+		s.giveUp(ErrRemoved)
 	case err := <-s.etcd.Err():
-		s.err = err
+		s.giveUp(fmt.Errorf("the etcd server doesn't listen any more: %w", err))
 	}
-	s.cancel()
 	s.close()
 	close(s.done)
+}
+
+// giveUp has the server stop for a reason: the first one counts.
+func (s *Server) giveUp(why error) {
+	s.mu.Lock()
+	if s.err == nil && s.ctx.Err() == nil {
+		s.err = why
+	}
+	s.mu.Unlock()
+	s.cancel()
 }
 
 // close ends everything that belongs to the server, those who wait for news included:
 // they find another server.
 func (s *Server) close() {
-	if s.err == nil {
+	if !s.removed() {
 		if err := s.etcd.Server.TryTransferLeadershipOnShutdown(); err != nil {
 			s.options.Log.Debug("nobody has taken the lead over", "error", err)
 		}
@@ -283,8 +310,17 @@ func (s *Server) close() {
 	s.etcd.Close()
 	_ = s.client.Close() // it has no connection
 	s.bridge.close()
-	if err := s.lock.Close(); err != nil && s.err == nil {
-		s.err = err
+	if err := s.lock.Close(); err != nil {
+		s.options.Log.Warn("the lock of the server can't be closed", "error", err)
+	}
+}
+
+func (s *Server) removed() bool {
+	select {
+	case <-s.etcd.Server.StopNotify():
+		return true
+	default:
+		return false
 	}
 }
 
@@ -309,6 +345,8 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 func (s *Server) Err() error {
 	select {
 	case <-s.done:
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		return s.err
 	default:
 		return nil
