@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/streams"
@@ -54,8 +55,9 @@ type Store interface {
 
 	// Changes emits what w covers as it is, with Reset set, and then all that changes, until
 	// its subscription is cancelled. After it has lost track, or the connection, it emits a
-	// Reset again, as soon as it can. It ends by itself only with an error that no waiting
-	// can mend, such as a permission that is missing.
+	// Reset again, as soon as it can. Several steps may come as one, with what they lead to,
+	// when they are made faster than they are taken. It ends by itself only with an error
+	// that no waiting can mend, such as a permission that is missing.
 	Changes(w Watch) streams.Observable[Change]
 }
 
@@ -130,12 +132,17 @@ func (t Txn) Check() error {
 		if c.Key == "" {
 			return errors.New("a condition has no key")
 		}
+		if !utf8.ValidString(c.Key) {
+			return fmt.Errorf("the key %q is not valid UTF-8", c.Key)
+		}
 	}
 	written := make(map[string]bool, len(t.Ops))
 	for _, op := range t.Ops {
 		switch {
 		case op.Key == "":
 			return errors.New("a change has no key")
+		case !utf8.ValidString(op.Key):
+			return fmt.Errorf("the key %q is not valid UTF-8", op.Key)
 		case op.Delete && (op.Bound || len(op.Value) > 0):
 			return fmt.Errorf("%s is deleted with a value, or bound", op.Key)
 		case op.Below && !op.Delete:
@@ -155,6 +162,20 @@ func (t Txn) Check() error {
 	return nil
 }
 
+// String is what t does, for errors and logs: "writing /mgmt/x and 2 more".
+func (t Txn) String() string {
+	switch len(t.Ops) {
+	case 0:
+		return "comparing keys"
+	case 1:
+		if t.Ops[0].Delete {
+			return "deleting " + t.Ops[0].Key
+		}
+		return "writing " + t.Ops[0].Key
+	}
+	return fmt.Sprintf("writing %s and %d more", t.Ops[0].Key, len(t.Ops)-1)
+}
+
 // Put returns the Op that sets key.
 func Put(key string, value []byte) Op { return Op{Key: key, Value: value} }
 
@@ -172,6 +193,41 @@ type Change struct {
 
 	// Revision is that of the store after the step.
 	Revision int64 `json:"revision"`
+}
+
+// Fold is what changes that were made one after the other come to as one step.
+func Fold(changes ...Change) Change {
+	var all Change
+	from := 0 // all before a Reset counts no more
+	for i, c := range changes {
+		if c.Reset {
+			all.Reset, from = true, i
+		}
+		all.Revision = max(all.Revision, c.Revision)
+	}
+	changes = changes[from:]
+	last := make(map[string]int) // the step that says what becomes of a key
+	for i, c := range changes {
+		for _, e := range c.Put {
+			last[e.Key] = i
+		}
+		for _, key := range c.Deleted {
+			last[key] = i
+		}
+	}
+	for i, c := range changes {
+		for _, e := range c.Put {
+			if last[e.Key] == i {
+				all.Put = append(all.Put, e)
+			}
+		}
+		for _, key := range c.Deleted {
+			if last[key] == i && !all.Reset { // with it, what is not there is gone
+				all.Deleted = append(all.Deleted, key)
+			}
+		}
+	}
+	return all
 }
 
 // Watch covers one key, or all that begin with it. It is served by the source "mesh".

@@ -44,7 +44,7 @@ func (s *Store) commit(ctx context.Context, t mesh.Txn) (revision int64, perhaps
 	for i, c := range t.If {
 		conditions[i] = condition(c)
 	}
-	err = s.call(ctx, describe(t), func(ctx context.Context) error {
+	err = s.call(ctx, t.String(), func(ctx context.Context) error {
 		ops, err := s.operations(ctx, t)
 		if err != nil {
 			return err
@@ -65,20 +65,6 @@ func (s *Store) commit(ctx context.Context, t mesh.Txn) (revision int64, perhaps
 		return nil
 	})
 	return revision, perhaps, err
-}
-
-// describe says what t does, for an error.
-func describe(t mesh.Txn) string {
-	switch len(t.Ops) {
-	case 0:
-		return "comparing keys"
-	case 1:
-		if t.Ops[0].Delete {
-			return "deleting " + t.Ops[0].Key
-		}
-		return "writing " + t.Ops[0].Key
-	}
-	return fmt.Sprintf("writing %s and %d more", t.Ops[0].Key, len(t.Ops)-1)
 }
 
 // condition is c as etcd knows it: a range that is empty counts as revision 0.
