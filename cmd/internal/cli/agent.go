@@ -22,6 +22,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks"
 	allsinks "github.com/mgmtproject/mgmt/sinks/all"
 	allsources "github.com/mgmtproject/mgmt/sources/all"
+	"github.com/mgmtproject/mgmt/sources/mesh"
 	"github.com/mgmtproject/mgmt/streams"
 )
 
@@ -181,10 +182,22 @@ func (a *agent) subscribe(ctx context.Context) error {
 	}
 	defer kept.leave()
 	defer a.listen(kept.place)()
-	sources := allsources.New(a.log)
-	graphs := a.updates(a.texts(sources), a.loader(reg, sinks.Options{Log: a.log, Shared: &sinks.Shared{}, Dir: kept.kinds}))
-	return pipeline.Run(graphs, pipeline.Options{
-		Sources:          sources,
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	link := a.link(kept.prefix, refuse)
+	defer a.unlink(ctx, link)()
+	files := allsources.New(a.log)
+	graphs := a.updates(a.texts(files), a.loader(reg, sinks.Options{Log: a.log, Shared: &sinks.Shared{}, Dir: kept.kinds, Mesh: link}))
+	exchange := pipeline.NewExchange(pipeline.ExchangeOptions{
+		Host:  link.Host(),
+		Store: func() mesh.Store { return link },
+		Kinds: reg,
+		Dir:   kept.place.Dir,
+		Noop:  a.opts.noop,
+		Log:   a.log,
+	})
+	return pipeline.Run(exchange.Graphs(graphs), pipeline.Options{
+		Sources:          append(files, mesh.NewSource(link)),
 		Log:              a.log,
 		Noop:             a.opts.noop,
 		MaxParallel:      int(a.opts.maxParallel),

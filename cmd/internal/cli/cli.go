@@ -9,12 +9,10 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
-	"github.com/mgmtproject/mgmt/sinks/params"
+	"github.com/mgmtproject/mgmt/cmd/internal/command"
 )
 
 // The exit statuses, beside 128 plus the number of a signal.
@@ -67,16 +65,12 @@ func Run(ctx context.Context, p Program, args []string) (code int) {
 	return exitFailed
 }
 
-// exitStatus is the error of a command that has already told what there was to tell.
-type exitStatus int
+type (
+	exitStatus = command.ExitStatus
+	usageError = command.UsageError
+)
 
-// Error implements error.
-func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
-
-// usageError is a mistake in the arguments.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+func usagef(format string, args ...any) error { return command.Usagef(format, args...) }
 
 // New returns the tree of commands.
 func New(p Program) *cobra.Command {
@@ -89,12 +83,13 @@ there. It acts on events, and runs what is independent at the same time.`,
 		Example: `  mgmt run --file graph.yaml                          until it is stopped
   mgmt run --file graph.yaml --converged-timeout=5    in a script: ends when all is right
   mgmt plan graph.yaml                                show what would change
-  mgmt validate graph.yaml                            find mistakes, touch nothing`,
+  mgmt validate graph.yaml                            find mistakes, touch nothing
+  mgmt mesh status                                    look at the hosts that share resources`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
 			}
-			return unknownCommand(cmd, args[0])
+			return command.Unknown(cmd, args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if version {
@@ -104,117 +99,18 @@ there. It acts on events, and runs what is independent at the same time.`,
 			_ = cmd.Help()
 			return exitStatus(exitUsage)
 		},
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetIn(p.In)
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
-	root.SetHelpFunc(help)
-	root.SetFlagErrorFunc(flagError)
 	root.Flags().BoolVar(&version, "version", false, "print which version this is")
-	cobra.EnableCommandSorting = false
-	root.SetHelpCommand(helpCommand())
-	root.AddCommand(runCommand(p), planCommand(p), explainCommand(p), statusCommand(p), tapCommand(p), validateCommand(p), graphCommand(p), versionCommand(p), completionCommand(p))
-	for _, cmd := range append(root.Commands(), root) {
-		cmd.Flags().SortFlags = false
-		cmd.Flags().BoolP("help", "h", false, "show this help")
-		cmd.DisableFlagsInUseLine = true
-	}
+	root.AddCommand(runCommand(p), planCommand(p), explainCommand(p), statusCommand(p), tapCommand(p), validateCommand(p), graphCommand(p), meshCommand(p), versionCommand(p), completionCommand(p))
+	command.Prepare(root)
 	return root
 }
 
-// helpCommand prints the help of another command.
-func helpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "help [COMMAND]",
-		Hidden:            true,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			about, rest, err := cmd.Root().Find(args)
-			if err != nil {
-				return err
-			}
-			if len(rest) > 0 {
-				return unknownCommand(cmd.Root(), rest[0])
-			}
-			return about.Help()
-		},
-	}
-}
-
-func unknownCommand(root *cobra.Command, name string) error {
-	if near, ok := params.Nearest(name, names(root)); ok {
-		return usagef("unknown command %q; did you mean %q?", name, near)
-	}
-	return usagef("unknown command %q; there are %s", name, strings.Join(names(root), ", "))
-}
-
-// names lists the commands that a user may mean.
-func names(root *cobra.Command) []string {
-	var list []string
-	for _, c := range root.Commands() {
-		if c.IsAvailableCommand() {
-			list = append(list, c.Name())
-		}
-	}
-	return list
-}
-
-// help prints the help of a command: the text, how it is called, its flags, examples.
-func help(cmd *cobra.Command, _ []string) { _, _ = io.WriteString(cmd.OutOrStdout(), HelpText(cmd)) }
-
 // HelpText is what --help prints.
-func HelpText(cmd *cobra.Command) string {
-	var b strings.Builder
-	text := cmd.Long
-	if text == "" {
-		text = cmd.Short + "."
-	}
-	fmt.Fprintf(&b, "%s\n\nUsage:\n  %s\n", strings.TrimSpace(text), cmd.UseLine())
-	if cmd.HasAvailableSubCommands() {
-		b.WriteString("\nCommands:\n")
-		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() {
-				fmt.Fprintf(&b, "  %-12s %s\n", c.Name(), c.Short)
-			}
-		}
-	}
-	if flags := cmd.LocalFlags(); flags.HasAvailableFlags() {
-		fmt.Fprintf(&b, "\nFlags:\n%s", flags.FlagUsagesWrapped(100))
-	}
-	if cmd.HasExample() {
-		fmt.Fprintf(&b, "\nExamples:\n%s\n", cmd.Example)
-	}
-	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(&b, "\nMore about a command: %s COMMAND --help\n", cmd.CommandPath())
-	}
-	return b.String()
-}
-
-// flagError says what is wrong with a flag in the words of this program.
-func flagError(cmd *cobra.Command, err error) error {
-	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
-		name := unknown.GetSpecifiedName()
-		if letters := unknown.GetSpecifiedShortnames(); letters != "" {
-			return usagef("unknown flag -%s", letters)
-		}
-		var known []string
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
-		if near, ok := params.Nearest(name, known); ok {
-			return usagef("unknown flag --%s; did you mean --%s?", name, near)
-		}
-		return usagef("unknown flag --%s", name)
-	}
-	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		return usagef("--%s: %w", invalid.GetFlag().Name, invalid.Unwrap())
-	}
-	if bare, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
-		return usagef("--%s needs a value", bare.GetFlag().Name)
-	}
-	return usageError{err}
-}
+func HelpText(cmd *cobra.Command) string { return command.HelpText(cmd) }
 
 // files completes arguments that are graph files.
 func files(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {

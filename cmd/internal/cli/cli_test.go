@@ -24,7 +24,7 @@ func TestUsageErrors(t *testing.T) {
 	}{
 		{"no command", nil, "mgmt COMMAND"},
 		{"a command that does not exist", []string{"rnu"}, `mgmt: unknown command "rnu"; did you mean "run"?`},
-		{"a command unlike any", []string{"frobnicate"}, `mgmt: unknown command "frobnicate"; there are run, plan, explain, status, tap, validate, graph, version, completion`},
+		{"a command unlike any", []string{"frobnicate"}, `mgmt: unknown command "frobnicate"; there are run, plan, explain, status, tap, validate, graph, mesh, version, completion`},
 		{"help about a command that does not exist", []string{"help", "vaildate"}, `mgmt help: unknown command "vaildate"; did you mean "validate"?`},
 		{"a misspelt flag", []string{"run", "--flie", "x"}, "mgmt run: unknown flag --flie; did you mean --file?\nTry 'mgmt run --help'."},
 		{"a flag unlike any", []string{"run", "--xyzzy"}, "mgmt run: unknown flag --xyzzy\n"},

@@ -26,7 +26,7 @@ completes the commands and flags of mgmt, their values, and graph files.`,
 			}
 			shell := choice{among: shells}
 			if err := shell.Set(args[0]); err != nil {
-				return usageError{err}
+				return usageError{Err: err}
 			}
 			return nil
 		},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mgmtproject/mgmt/cmd/internal/console"
 	"github.com/mgmtproject/mgmt/cmd/internal/eventlog"
+	"github.com/mgmtproject/mgmt/cmd/internal/mesh"
 	"github.com/mgmtproject/mgmt/pipeline"
 	"github.com/mgmtproject/mgmt/streams"
 )
@@ -77,6 +78,9 @@ func (a *agent) exit(cause, err error) eventlog.Exit {
 	if panicked, ok := errors.AsType[*streams.PanicError](err); ok {
 		a.log.Debug("stack", "stack", console.Diff(panicked.Stack))
 		return a.broken(exitInternal, console.Describe(err))
+	}
+	if _, refused := errors.AsType[*mesh.Refusal](err); refused {
+		return a.broken(exitUsage, console.Line(err.Error()))
 	}
 	stop, signalled := errors.AsType[*stopped](cause)
 	switch {

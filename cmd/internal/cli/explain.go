@@ -89,7 +89,7 @@ Exit status:
 					x.Explanation, err = c.Explain(cmd.Context(), args[0])
 				}
 			} else {
-				x, err = explainFile(cmd, p, t.prefix, args[0], args[1])
+				x, err = t.explainFile(cmd, p, args[0], args[1])
 			}
 			if err != nil {
 				return err
@@ -106,8 +106,8 @@ Exit status:
 }
 
 // explainFile explains a resource of a graph file.
-func explainFile(cmd *cobra.Command, p Program, prefix directory, file, resource string) (explanation, error) {
-	opts := planOptions{prefix: prefix}
+func (t *target) explainFile(cmd *cobra.Command, p Program, file, resource string) (explanation, error) {
+	opts := planOptions{prefix: t.prefix, host: t.host}
 	build, left, err := opts.earlier(file)
 	if err != nil {
 		return explanation{}, err
@@ -127,18 +127,18 @@ func explainFile(cmd *cobra.Command, p Program, prefix directory, file, resource
 	}
 	plan := planned(step)
 	x.Plan, x.step = &plan, &step
-	x.Now, x.note = whileRunning(cmd.Context(), prefix, file, v.String())
+	x.Now, x.note = t.whileRunning(cmd.Context(), file, v.String())
 	return x, nil
 }
 
 // whileRunning asks the run that keeps a graph file, if there is one, how a resource is.
-func whileRunning(ctx context.Context, prefix directory, file, resource string) (*pipeline.ResourceStatus, string) {
-	dir, _, err := prefix.choose()
+func (t *target) whileRunning(ctx context.Context, file, resource string) (*pipeline.ResourceStatus, string) {
+	dir, _, err := t.prefix.choose()
 	if err != nil {
 		return nil, ""
 	}
 	place, err := instance.At(dir, file)
-	if err != nil || !place.Held() {
+	if place = place.For(t.host.String()); err != nil || !place.Held() {
 		return nil, ""
 	}
 	x, err := clientOf(ctx, place).Explain(ctx, resource)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mgmtproject/mgmt/cmd/internal/console"
 	"github.com/mgmtproject/mgmt/cmd/internal/instance"
+	"github.com/mgmtproject/mgmt/cmd/internal/mesh"
 	"github.com/mgmtproject/mgmt/pipeline"
 	"github.com/mgmtproject/mgmt/pipeline/state"
 	"github.com/mgmtproject/mgmt/sinks"
@@ -29,6 +30,7 @@ const planName = "plan"
 // planOptions are the flags of mgmt plan.
 type planOptions struct {
 	prefix  directory
+	host    mesh.Host
 	json    bool
 	noColor bool
 }
@@ -77,6 +79,7 @@ Exit status:
 		},
 	}
 	prefixFlag(cmd, &opts.prefix, "look below `DIR` for what earlier runs have left to do")
+	cmd.Flags().Var(&opts.host, "hostname", "plan for the host that has the name `NAME` in a mesh, if it is given one")
 	cmd.Flags().BoolVar(&opts.json, "json", false, "write the plan as a JSON document; docs/plan.md describes it")
 	cmd.Flags().BoolVar(&opts.noColor, "no-color", false, "write without colours, as if NO_COLOR were set; they are used on a terminal only")
 	return cmd
@@ -136,6 +139,7 @@ func (o *planOptions) earlier(file string) (sinks.Options, pipeline.State, error
 	if err != nil {
 		return build, nil, err
 	}
+	place = place.For(o.host.String())
 	build.Dir = place.Kinds()
 	if place.Held() {
 		return build, nil, nil

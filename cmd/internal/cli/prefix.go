@@ -76,10 +76,11 @@ func defaultPrefix() (string, error) {
 
 // kept is what survives a run, or is left by an earlier one.
 type kept struct {
-	state pipeline.State // nil if nothing does
-	kinds string         // a directory, for sinks.Options.Dir; "" if nothing does
-	place instance.Place // zero if nothing does
-	leave func()         // gives up what is held
+	state  pipeline.State // nil if nothing does
+	prefix string         // a directory; "" if nothing does
+	kinds  string         // a directory, for sinks.Options.Dir; "" if nothing does
+	place  instance.Place // zero if nothing does
+	leave  func()         // gives up what is held
 }
 
 // keep finds what earlier runs of the same graph file have left, and makes sure that no
@@ -142,7 +143,8 @@ func (a *agent) keepBelow(prefix string) (*kept, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &kept{kinds: place.Kinds(), leave: func() {}}
+	place = place.For(a.opts.mesh.Host.String())
+	k := &kept{prefix: prefix, kinds: place.Kinds(), leave: func() {}}
 	if a.opts.noop {
 		k.state = a.peek(place)
 		return k, nil

@@ -9,7 +9,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mgmtproject/mgmt/cmd/internal/mesh"
 	"github.com/mgmtproject/mgmt/pipeline"
+)
+
+// What --converged-timeout waits for.
+const (
+	scopeHost = "host"
+	scopeMesh = "mesh"
 )
 
 // runOptions are the flags of mgmt run.
@@ -28,6 +35,8 @@ type runOptions struct {
 	noColor          bool
 	prefix           directory
 	tmpPrefix        bool
+	mesh             mesh.Settings
+	convergedScope   choice
 }
 
 func runCommand(p Program) *cobra.Command {
@@ -37,6 +46,8 @@ func runCommand(p Program) *cobra.Command {
 		events:    choice{among: []string{"json"}},
 		logFormat: choice{value: "text", among: []string{"text", "json"}},
 		logLevel:  choice{value: "info", among: []string{"debug", "info", "warn", "error"}},
+
+		convergedScope: choice{value: scopeHost, among: []string{scopeHost, scopeMesh}},
 	}
 	cmd := &cobra.Command{
 		Use:   "run --file FILE [FLAGS]",
@@ -69,6 +80,12 @@ it has started are ended. A second one stops it at once. SIGHUP does the same as
 mgmt was started from a terminal, which is gone then. Otherwise it makes mgmt read the graph file
 at once; one that has changed is noticed without it.
 
+A graph that exports, collects or keys something makes this host one of a mesh: a new one, or the
+one of the hosts that --seeds names. docs/mesh.md tells how hosts of a network let each other in. On
+one machine each run needs a --hostname of its own, and nothing else. The mesh is served by a
+program beside mgmt, mgmt-mesh. While it can't be reached, the host is kept as it last was meant
+to be. A graph without a need of a mesh starts none.
+
 As a service of systemd mgmt tells when it is ready (Type=notify), what it is doing, and that it is
 alive (WatchdogSec=), and logs to the journal with fields; docs/service.md describes it.
 
@@ -84,7 +101,8 @@ Exit status:
   mgmt run --file graph.yaml --converged-timeout=0 --noop               show the differences
   generate | mgmt run --file - --converged-timeout=5                    a graph from a program
   mgmt run --file graph.yaml --events json | jq -c 'select(.changed)'   changes, for programs
-  mgmt run --file graph.yaml --graphviz graph.svg                       draw the graph as well`,
+  mgmt run --file graph.yaml --graphviz graph.svg                       draw the graph as well
+  mgmt run --file graph.yaml --seeds 192.0.2.1:2379 --join TOKEN       in a mesh, the first time`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -116,17 +134,19 @@ Exit status:
 	f.Var(&opts.logLevel, "log-level", "log what is of this `LEVEL` or above: debug, info, warn, error")
 	prefixFlag(cmd, &opts.prefix, "keep what has to survive the run below `DIR`")
 	f.BoolVar(&opts.tmpPrefix, "tmp-prefix", false, "keep it in a temporary directory, which is removed at the end")
+	opts.mesh.Flags(f)
+	f.Var(&opts.convergedScope, "converged-scope", "with --converged-timeout, wait until nothing has been pending on `WHAT`: host, or mesh for all hosts of the mesh that run with this, which then end together")
 	f.BoolVar(&opts.noColor, "no-color", false, "log without colours, as if NO_COLOR were set; they are used on a terminal only")
 	for flag, extensions := range map[string][]string{"file": graphExtensions, "graphviz": {"dot", "svg"}} {
 		if err := cmd.MarkFlagFilename(flag, extensions...); err != nil {
 			panic(err)
 		}
 	}
-	for flag, c := range map[string]choice{"events": opts.events, "log-format": opts.logFormat, "log-level": opts.logLevel} {
+	for flag, c := range map[string]choice{"events": opts.events, "log-format": opts.logFormat, "log-level": opts.logLevel, "converged-scope": opts.convergedScope} {
 		complete(cmd, flag, c.among...)
 	}
 	complete(cmd, "flapping", "off")
-	for _, flag := range []string{"converged-timeout", "max-runtime", "max-parallel", "resync"} {
+	for _, flag := range []string{"converged-timeout", "max-runtime", "max-parallel", "resync", "hostname", "seeds", "client-urls", "server-urls", "advertise-client-urls", "advertise-server-urls", "join"} {
 		complete(cmd, flag)
 	}
 	return cmd
@@ -143,6 +163,14 @@ func (o *runOptions) check() error {
 	if o.tmpPrefix && o.prefix.path != "" {
 		return usagef("--prefix and --tmp-prefix: give one of them")
 	}
+	if o.convergedScope.value == scopeMesh && !o.convergedTimeout.given {
+		return usagef("--converged-scope mesh says what --converged-timeout waits for: give that too")
+	}
+	return o.checkGraphviz()
+}
+
+// checkGraphviz finds mistakes in where the graph is to be drawn.
+func (o *runOptions) checkGraphviz() error {
 	if o.graphviz == "" {
 		return nil
 	}

@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/mgmtproject/mgmt/cmd/internal/command"
 )
 
 func versionCommand(p Program) *cobra.Command {
@@ -26,12 +28,7 @@ func printVersion(p Program) error {
 	return err
 }
 
-func noArgs(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usagef("unexpected argument %q", args[0])
-	}
-	return nil
-}
+func noArgs(cmd *cobra.Command, args []string) error { return command.NoArgs(cmd, args) }
 
 // release is the version that the linker was told, or else what the Go command knows:
 // a module version, or the commit.

@@ -47,6 +47,9 @@ type Place struct {
 
 	// File is the absolute path of the graph file, or Stdin.
 	File string
+
+	// Host is the name that runs were given in a mesh, if they were given one: see For.
+	Host string
 }
 
 // At returns the place of a graph file below a prefix, and touches nothing. The file is
@@ -63,6 +66,20 @@ func At(prefix, file string) (Place, error) {
 		return Place{}, err
 	}
 	return Place{Dir: filepath.Join(prefix, slug(file)), File: file}, nil
+}
+
+// For returns the place of the runs of the same graph file that are given the name host in
+// a mesh: those of two hosts on one machine don't get in each other's way either. An empty
+// name is none.
+func (p Place) For(host string) Place {
+	if host == "" {
+		return p
+	}
+	file := p.File
+	if file == Stdin {
+		file = "stdin"
+	}
+	return Place{Dir: filepath.Join(filepath.Dir(p.Dir), slug(file+"@"+host)), File: p.File, Host: host}
 }
 
 // slug is a name for a path that is short, can be read, and is that of no other path:
@@ -122,6 +139,7 @@ type Lock struct {
 type owner struct {
 	PID  int    `json:"pid"`
 	File string `json:"file"`
+	Host string `json:"host,omitempty"`
 }
 
 // Take makes the place, with mode 0700, and holds it until Release or the end of the
@@ -203,7 +221,7 @@ func (p Place) hold(f *os.File) (bool, error) {
 	if info.Sys().(*syscall.Stat_t).Nlink == 0 {
 		return false, nil
 	}
-	text, err := json.Marshal(owner{PID: os.Getpid(), File: p.File})
+	text, err := json.Marshal(owner{PID: os.Getpid(), File: p.File, Host: p.Host})
 	if err != nil {
 		return false, err
 	}
@@ -301,7 +319,7 @@ type Running struct {
 	PID int
 }
 
-// List finds the runs that are under way below a prefix, ordered by their graph files. It
+// List finds the runs that are under way below a prefix, ordered by their graph files and hosts. It
 // takes no lock and changes nothing. Places that may not be read are left out. A prefix
 // that is not there has none.
 func List(prefix string) ([]Running, error) {
@@ -317,11 +335,13 @@ func List(prefix string) ([]Running, error) {
 	for _, e := range entries {
 		p := Place{Dir: filepath.Join(prefix, e.Name())}
 		if who, ok := p.holder(); ok {
-			p.File = who.File
+			p.File, p.Host = who.File, who.Host
 			list = append(list, Running{Place: p, PID: who.PID})
 		}
 	}
-	slices.SortFunc(list, func(a, b Running) int { return strings.Compare(a.File, b.File) })
+	slices.SortFunc(list, func(a, b Running) int {
+		return cmp.Or(strings.Compare(a.File, b.File), strings.Compare(a.Host, b.Host))
+	})
 	return list, nil
 }
 

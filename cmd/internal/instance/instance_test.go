@@ -126,6 +126,25 @@ func TestAt(t *testing.T) {
 	}
 }
 
+func TestFor(t *testing.T) {
+	for _, c := range []struct{ name, file, host, want string }{
+		{"without a name nothing changes", "/etc/mgmt/graph.yaml", "", "/p/etc-mgmt-graph.yaml-a2e382a1"},
+		{"a host has a place of its own", "/etc/mgmt/graph.yaml", "web1", "/p/etc-mgmt-graph.yaml-web1-59cdc0ac"},
+		{"on standard input too", "-", "web1", "/p/stdin-web1-98b12451"},
+		{"a long name makes it no longer", "/etc/mgmt/graph.yaml", strings.Repeat("web", 30), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := at(t, "/p", c.file).For(c.host)
+			if p.Dir != c.want && c.want != "" || len(p.Dir) > 45 {
+				t.Errorf("got %s, want %s", p.Dir, c.want)
+			}
+			if p.Host != c.host || p.File != at(t, "/p", c.file).File {
+				t.Errorf("it is that of %q on %q", p.File, p.Host)
+			}
+		})
+	}
+}
+
 func TestTake(t *testing.T) {
 	prefix := filepath.Join(t.TempDir(), "there", "is", "none")
 	file := filepath.Join(t.TempDir(), "graph.yaml")
@@ -175,6 +194,7 @@ func TestList(t *testing.T) {
 	}
 	b := take(t, at(t, prefix, "/b.yaml"))
 	c := take(t, at(t, prefix, "/c.yaml"))
+	named := take(t, at(t, prefix, "/b.yaml").For("host"))
 	cmd, _ := start(t, prefix, "/a.yaml")
 	// What else may lie there.
 	if err := errors.Join(os.WriteFile(filepath.Join(prefix, "file"), nil, 0o600), os.Mkdir(filepath.Join(prefix, "dir"), 0o700)); err != nil {
@@ -187,12 +207,13 @@ func TestList(t *testing.T) {
 		}
 		return list
 	}
-	want := fmt.Sprintf("[{{%s /a.yaml} %d} {{%s /b.yaml} %d} {{%s /c.yaml} %[4]d}]", at(t, prefix, "/a.yaml").Dir, cmd.Process.Pid, b.Dir, os.Getpid(), c.Dir)
+	want := fmt.Sprintf("[{{%s /a.yaml } %d} {{%s /b.yaml } %d} {{%s /b.yaml host} %[4]d} {{%[6]s /c.yaml } %[4]d}]", at(t, prefix, "/a.yaml").Dir, cmd.Process.Pid, b.Dir, os.Getpid(), named.Dir, c.Dir)
 	if got := fmt.Sprint(list()); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	kill(cmd)
 	release(t, b)
+	release(t, named)
 	if got := list(); len(got) != 1 || got[0].File != "/c.yaml" || got[0].Socket() != filepath.Join(c.Dir, "socket") {
 		t.Errorf("after the ends of two of them there are %v", got)
 	}
