@@ -50,7 +50,8 @@ type Meta struct {
 	Burst int `param:"burst"`
 
 	// Sema names counting semaphores that are shared by all who name them: "id" or
-	// "id:count", with a count of 1 when absent.
+	// "id:count", with a count of 1 when absent. Those called "mesh:id" or "mesh:id:count"
+	// are shared by all hosts of the mesh.
 	Sema []string `param:"sema"`
 
 	// Reset forgets retry and limit state when the resource's definition changes.
@@ -130,9 +131,16 @@ func (m *Meta) Validate() error {
 	return nil
 }
 
-// parseSema splits "id:count".
+// parseSema splits "id:count". The id of a semaphore of the mesh begins with meshMark.
+// "mesh:2" is one of this host that is called mesh.
 func parseSema(s string) (id string, count int, err error) {
 	id, text, given := strings.Cut(s, ":")
+	if _, err := strconv.Atoi(text); id+":" == meshMark && given && err != nil {
+		id, text, given = strings.Cut(text, ":")
+		if id != "" {
+			id = meshMark + id
+		}
+	}
 	count = 1
 	if given {
 		count, err = strconv.Atoi(text)

@@ -175,6 +175,7 @@ type engine struct {
 	swapped Swap // the counts of the last swap, until its result is out
 
 	ledger  *ledger
+	semas   *holding // those of the mesh
 	mail    *mailbox[message]
 	fights  Fights
 	held    *Graph                // an update that waits, by meta.realize
@@ -219,6 +220,7 @@ func newEngine(opts Options, l *ledger) *engine {
 		troubles: map[*unit][]trouble{},
 		refs:     make([]refInfo, resyncRef+1),
 		ledger:   l,
+		semas:    newHolding(opts.Log),
 		mail:     newMailbox[message](),
 		fights:   opts.Fights.withDefaults(),
 		timers:   map[*time.Timer]struct{}{},
@@ -366,6 +368,7 @@ func (e *engine) close() {
 	e.firing.Wait()
 	e.closeAll(e.units)
 	e.closing.Wait()
+	e.semas.close()
 }
 
 // closeAll closes the resources of units that hold something open, beside each other and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,7 @@ type special struct {
 	backoff *backoff.ExponentialBackOff // while it fails, by meta.backoff
 	fight   *fight                      // see fights.go
 	inbox   inbox                       // what it has received; guarded by engine.values
+	shared  []meshSemaphore             // which it holds while it runs; safe
 	done    bool                        // an undo that has succeeded
 	settled bool                        // it is noted that it has been as desired
 
@@ -101,9 +103,14 @@ func (u *unit) Schedule() operators.Schedule {
 	}
 	for _, text := range meta.Sema {
 		id, count, _ := parseSema(text) // Validate has seen it
-		s.Semaphores = append(s.Semaphores, operators.Semaphore{Name: id, Count: count})
+		if strings.HasPrefix(id, meshMark) {
+			s.Waits = true
+		} else {
+			s.Semaphores = append(s.Semaphores, operators.Semaphore{Name: id, Count: count})
+		}
 	}
-	if g, ok := resource.(sinks.Grouper); ok && meta.AutoGroup && !u.vertex.Undo && !u.receives() {
+	alone := u.vertex.Undo || u.receives() || len(s.Semaphores) < len(meta.Sema)
+	if g, ok := resource.(sinks.Grouper); ok && meta.AutoGroup && !alone {
 		if key := g.Group(); key != "" {
 			s.Batch = batch{engine: u.engine, kind: u.vertex.Kind, key: key, noop: u.noop(), timeout: meta.Timeout}
 		}
@@ -144,8 +151,9 @@ type attempt struct {
 	wiring   *wiring
 	special  *special
 	watchErr error
-	notified uint64 // the notification that it acts on
-	noted    bool   // the ledger has it
+	ticket   *ticket // for its semaphores of the mesh
+	notified uint64  // the notification that it acts on
+	noted    bool    // the ledger has it
 }
 
 // CheckApply implements operators.Sink.
@@ -164,6 +172,7 @@ func (u *unit) CheckApply(ctx context.Context, run operators.Run) operators.Outc
 		return a.end(outcome, err)
 	}
 	a := attempt{u: u, run: run}
+	defer func() { a.ticket.release() }()
 	over, err := a.begin(ctx)
 	if over {
 		return a.end(sinks.Outcome{}, err)
@@ -202,14 +211,28 @@ func (a *attempt) begin(ctx context.Context) (over bool, err error) {
 	if a.run.Refresh {
 		a.notified, a.noted = u.engine.ledger.seen(u.vertex.String())
 	}
-	if a.wiring != nil && len(a.wiring.inputs) > 0 {
-		if err := u.receive(a.wiring, a.special); err != nil {
+	if err := a.receive(); err != nil {
+		return true, err
+	}
+	if s := a.special; s != nil && len(s.shared) > 0 {
+		if a.ticket, err = u.engine.semas.take(ctx, u.engine.graphOptions().Mesh, u.vertex.String(), s.shared); err != nil {
+			return true, err
+		}
+		if err := a.receive(); err != nil { // what has come meanwhile
 			return true, err
 		}
 	}
 	a.resource = u.resource()
 	a.watchErr = u.engine.rewatch(u)
 	return false, nil
+}
+
+// receive takes in what the unit is sent.
+func (a *attempt) receive() error {
+	if a.wiring == nil || len(a.wiring.inputs) == 0 {
+		return nil
+	}
+	return a.u.receive(a.wiring, a.special)
 }
 
 // limited says that a run counts against meta.limit: something has happened, and it is
@@ -408,6 +431,9 @@ func newUnit(e *engine, v *Vertex, index int32, was *unit) *unit {
 	u := &unit{engine: e, vertex: v, index: index, retries: int32(v.Meta.Retry)}
 	if !math.IsInf(v.Meta.Limit, 1) && !v.Meta.Hidden {
 		u.extra().limiter = rate.NewLimiter(rate.Limit(v.Meta.Limit), v.Meta.Burst)
+	}
+	if list := meshSemaphores(v.Meta.Sema); len(list) > 0 && !v.Meta.Hidden {
+		u.extra().shared = list
 	}
 	if _, ok := v.Resource.(sinks.Closer); ok || len(v.receives) > 0 {
 		u.extra().closed = make(chan struct{})
