@@ -238,7 +238,7 @@ func (n *Network) deliver(to netip.Addr, data []byte) {
 // carry delivers delayed packets when they are due.
 func (n *Network) carry(to netip.Addr, under <-chan packet) {
 	for p := range under {
-		time.Sleep(time.Until(p.due))
+		<-time.After(time.Until(p.due))
 		n.mu.Lock()
 		n.deliver(to, p.data)
 		n.mu.Unlock()

@@ -23,6 +23,7 @@ var mayImport = map[string]string{
 	"sinks":          "streams operators sources/... sinks/...",
 	"pipeline":       "streams operators sources sources/mesh sinks sinks/params",
 	"pipeline/state": "pipeline", // it keeps what pipeline defines
+	"pipeline/peer":  "streams operators sources sources/mesh/... pipeline/peer/...",
 	"cmd":            "streams operators sources/... sinks sinks/all sinks/params pipeline/... cmd/internal/...",
 	"examples":       "streams operators sources/... sinks/... pipeline/...",
 
@@ -32,7 +33,8 @@ var mayImport = map[string]string{
 	"sources/graphfile": "streams operators sources sources/inotify",
 	// Who keeps the store of a mesh, and who reaches it, implement what it is.
 	"sources/mesh": "streams operators sources sources/mesh/...",
-	// It measures parts of the program by themselves.
+	// They measure parts of the program by themselves.
+	"cmd/internal/swarm":   "streams operators sources/... sinks/... pipeline/...",
 	"cmd/internal/figures": "streams operators sources/... sinks/... pipeline/...",
 }
 

@@ -180,7 +180,10 @@ func settle(ctx context.Context, endpoints []string) error {
 		if _, err = client.Get(ctx, mesh.IDKey); err == nil || ctx.Err() != nil {
 			return err
 		}
-		time.Sleep(50 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 
