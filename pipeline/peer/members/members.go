@@ -273,11 +273,16 @@ func (s *situation) promote() (Step, bool) {
 	return Step{Do: Promote, Host: ready[0].Host, Member: ready[0].ID, Why: "it has caught up"}, true
 }
 
-// add makes one more host learn.
+// add makes one more host learn. Two that start at the same time would wait for each other.
 func (s *situation) add() (Step, bool) {
 	missing := min(s.want-len(s.staying), maxLearners) - len(s.learners)
 	if missing <= 0 || len(s.free) == 0 {
 		return Step{}, false
+	}
+	for _, m := range s.learners {
+		if !m.Up {
+			return Step{}, false
+		}
 	}
 	return Step{Do: Add, Host: s.free[0], Why: "there are too few voters"}, true
 }

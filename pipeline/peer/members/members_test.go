@@ -58,6 +58,7 @@ func TestNext(t *testing.T) {
 		{"a second host doesn't serve: two voters are worse than one", "a:voter b:free", 5, "rest"},
 		{"with a third host two learn", "a:voter b:free c:free", 5, "add b"},
 		{"one that was added is told", "a:voter b:learner,unnamed c:free", 5, "name b"},
+		{"one learner starts at a time", "a:voter b:learner,down c:free", 5, "rest 6s"},
 		{"the second learner is added while the first one learns", "a:voter b:learner c:free", 5, "add c"},
 		{"one that has caught up waits for the other", "a:voter b:learner,ready c:learner", 5, "rest"},
 		{"both have caught up", "a:voter b:learner,ready c:learner,ready", 5, "promote b"},
