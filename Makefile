@@ -36,13 +36,14 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/mgmt
+build: ## build bin/mgmt and bin/mgmt-mesh
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/mgmt ./cmd/mgmt
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/mgmt ./cmd/mgmt-mesh
 
 .PHONY: install
-install: build ## install the program under PREFIX (/usr/local)
+install: build ## install the programs under PREFIX (/usr/local)
 	install -D -m 0755 bin/mgmt $(DESTDIR)$(PREFIX)/bin/mgmt
+	install -D -m 0755 bin/mgmt-mesh $(DESTDIR)$(PREFIX)/libexec/mgmt/mgmt-mesh
 
 .PHONY: packages
 packages: ## build dist/mgmt*.deb and dist/mgmt*.rpm, the same for the same commit

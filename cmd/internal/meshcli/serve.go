@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,7 +19,9 @@ import (
 
 	"github.com/mgmtproject/mgmt/cmd/internal/command"
 	"github.com/mgmtproject/mgmt/cmd/internal/mesh"
+	"github.com/mgmtproject/mgmt/pipeline/peer"
 	"github.com/mgmtproject/mgmt/pipeline/peer/identity"
+	store "github.com/mgmtproject/mgmt/sources/mesh"
 	"github.com/mgmtproject/mgmt/sources/mesh/wire"
 )
 
@@ -91,15 +95,16 @@ func serve(ctx context.Context, agent *wire.Server, level slog.Level, dir string
 	}
 	log := slog.New(agent.Handler(level))
 	type opened struct {
-		peer *peer
+		peer *peer.Peer
 		err  error
 	}
 	opening := make(chan opened, 1)
+	began := time.Now()
 	go func() {
-		p, err := open(ctx, dir, settings, log)
+		p, err := peer.Open(ctx, options(dir, settings, log))
 		opening <- opened{p, err}
 	}()
-	var p *peer
+	var p *peer.Peer
 	for {
 		var ended <-chan struct{}
 		if p != nil {
@@ -109,11 +114,14 @@ func serve(ctx context.Context, agent *wire.Server, level slog.Level, dir string
 		case <-agent.Done():
 			os.Exit(exitFailed) // nobody is there to hear why
 		case o := <-opening:
-			if o.err != nil {
+			if o.err != nil && ctx.Err() != nil {
+				return nil
+			} else if o.err != nil {
 				return o.err
 			}
 			p = o.peer
-			agent.Attach(p.Store())
+			agent.Attach(shared{p.Store(), p.Vault()})
+			log.Info("mesh ready", "host", settings.Name(), "servers", strings.Join(p.Status().Servers, ","), "after", time.Since(began).Round(time.Millisecond))
 		case <-ended:
 			return p.Err()
 		case <-ctx.Done():
@@ -122,8 +130,24 @@ func serve(ctx context.Context, agent *wire.Server, level slog.Level, dir string
 	}
 }
 
+// shared is what an agent sees of the mesh.
+type shared struct {
+	store.Store
+	store.Vault
+}
+
+func options(dir string, s mesh.Settings, log *slog.Logger) peer.Options {
+	return peer.Options{
+		Host: s.Name(), Dir: dir, Seeds: s.Seeds,
+		ClientURLs: s.ClientURLs, ServerURLs: s.ServerURLs,
+		AdvertiseClientURLs: s.AdvertiseClientURLs, AdvertiseServerURLs: s.AdvertiseServerURLs,
+		IdealSize: int(s.IdealSize), NoServer: s.NoServer, Insecure: s.Insecure, Join: s.Join,
+		Log: log,
+	}
+}
+
 // leave leaves the mesh in order, if there is one by now.
-func leave(p *peer) error {
+func leave(p *peer.Peer) error {
 	if p == nil {
 		return nil
 	}
@@ -142,11 +166,26 @@ func allowed(dir string, s mesh.Settings) error {
 		return err
 	}
 	secured := id.Secured() || s.Join != ""
-	listen := append(append([]string{}, s.ClientURLs...), s.ServerURLs...)
-	if err := identity.Allow("listen on", listen, secured, s.Insecure); err != nil {
+	if err := identity.Allow("listen on", urls(secured, s.ClientURLs, s.ServerURLs), secured, s.Insecure); err != nil {
 		return err
 	}
-	return identity.Allow("dial", s.Seeds, secured, s.Insecure)
+	return identity.Allow("dial", urls(secured, s.Seeds), secured, s.Insecure)
+}
+
+// urls makes URLs of addresses.
+func urls(secured bool, lists ...mesh.Addresses) []string {
+	var all []string
+	for _, a := range slices.Concat(lists...) {
+		switch {
+		case strings.Contains(a, "://"):
+		case secured:
+			a = "https://" + a
+		default:
+			a = "http://" + a
+		}
+		all = append(all, a)
+	}
+	return all
 }
 
 // economise trades some CPU for memory: a peer has little to do.

@@ -465,14 +465,14 @@ func inRPM(t *testing.T, file string) {
 	ask("--checksig", "--nosignature")
 	list := ask("--query", "--list", "--package")
 	for _, want := range []string{
-		"/usr/bin/mgmt", "/usr/lib/systemd/system/mgmt.service", "/usr/lib/systemd/system/mgmt-once.service", "/usr/lib/systemd/system/mgmt-once.timer",
+		"/usr/bin/mgmt", "/usr/libexec/mgmt/mgmt-mesh", "/usr/lib/systemd/system/mgmt.service", "/usr/lib/systemd/system/mgmt-once.service", "/usr/lib/systemd/system/mgmt-once.timer",
 		"/usr/share/man/man1/mgmt.1.gz", "/usr/share/licenses/mgmt/LICENSE", "/usr/share/zsh/site-functions/_mgmt", "/usr/share/doc/mgmt/service.md",
 	} {
 		if !slices.Contains(list, want) {
 			t.Errorf("it has no %s", want)
 		}
 	}
-	for _, shared := range []string{"/usr", "/usr/bin", "/etc", "/usr/lib/systemd/system"} {
+	for _, shared := range []string{"/usr", "/usr/bin", "/usr/libexec", "/etc", "/usr/lib/systemd/system"} {
 		if slices.Contains(list, shared) {
 			t.Errorf("it owns %s", shared)
 		}
