@@ -1,0 +1,345 @@
+package identity
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// agentCalls are what a host that doesn't serve may ask of etcd. Etcd has access control
+// for most of the rest, but not for all: anybody could compact.
+var agentCalls = map[string]bool{
+	"/etcdserverpb.KV/Range":              true,
+	"/etcdserverpb.KV/RangeStream":        true,
+	"/etcdserverpb.KV/Put":                true,
+	"/etcdserverpb.KV/DeleteRange":        true,
+	"/etcdserverpb.KV/Txn":                true,
+	"/etcdserverpb.Watch/Watch":           true,
+	"/etcdserverpb.Lease/LeaseGrant":      true,
+	"/etcdserverpb.Lease/LeaseRevoke":     true,
+	"/etcdserverpb.Lease/LeaseKeepAlive":  true,
+	"/etcdserverpb.Lease/LeaseTimeToLive": true,
+	"/etcdserverpb.Cluster/MemberList":    true,
+	"/etcdserverpb.Maintenance/Status":    true,
+	"/grpc.health.v1.Health/Check":        true,
+	"/grpc.health.v1.Health/Watch":        true,
+}
+
+// refusals is how many refusals are logged in a row, and then in how much time one.
+const (
+	refusals     = 50
+	refusalEvery = time.Second
+)
+
+// handshakeLimit is how long a client may take to say who it is.
+const handshakeLimit = 5 * time.Second
+
+// Guard stands before an etcd server that runs in this process. It lets in who has a good
+// certificate, logs what is refused, by it or by etcd, and ends what goes on under
+// certificates that are revoked, which etcd looks at only when a connection begins. Its
+// methods may be called from any goroutine.
+type Guard struct {
+	id  *Identity
+	log *slog.Logger
+
+	mu      sync.Mutex
+	limit   *rate.Limiter
+	dropped int
+	revoked map[string]bool
+	streams map[string]map[*guarded]struct{} // by serial
+}
+
+// NewGuard returns a Guard for the server of a host, which logs refusals as warnings.
+func NewGuard(id *Identity, log *slog.Logger) *Guard {
+	return &Guard{
+		id:      id,
+		log:     log,
+		limit:   rate.NewLimiter(rate.Every(refusalEvery), refusals),
+		streams: make(map[string]map[*guarded]struct{}),
+	}
+}
+
+// Options are for the grpc server of etcd. With a certificate they replace what etcd itself
+// would do about TLS.
+func (g *Guard) Options() []grpc.ServerOption {
+	options := []grpc.ServerOption{
+		grpc.ConnectionTimeout(handshakeLimit),
+		grpc.ChainUnaryInterceptor(g.unary),
+		grpc.ChainStreamInterceptor(g.stream),
+	}
+	_, ca := g.id.certificate()
+	if ca == nil {
+		return options
+	}
+	return append(options, grpc.Creds(door{g, credentials.NewTLS(&tls.Config{
+		MinVersion:     tls.VersionTLS13,
+		ClientAuth:     tls.RequireAndVerifyClientCert,
+		ClientCAs:      pool(ca),
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.id.pair() },
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if g.isRevoked(serialOf(state.PeerCertificates[0])) {
+				return errRevoked
+			}
+			return nil
+		},
+	})}))
+}
+
+// door logs who is not let in.
+type door struct {
+	guard *Guard
+	credentials.TransportCredentials
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (d door) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	secure, info, err := d.TransportCredentials.ServerHandshake(conn)
+	if err != nil && !errors.Is(err, io.EOF) { // otherwise somebody has looked whether there is a port
+		d.guard.warn("refused a connection to the mesh", "from", conn.RemoteAddr().String(), "error", err)
+	}
+	return secure, info, err
+}
+
+// Clone implements credentials.TransportCredentials.
+func (d door) Clone() credentials.TransportCredentials {
+	return door{d.guard, d.TransportCredentials.Clone()}
+}
+
+// Revoke says which certificates are revoked, by their serial numbers, instead of those
+// that were before.
+func (g *Guard) Revoke(serials []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.revoked = make(map[string]bool, len(serials))
+	for _, serial := range serials {
+		g.revoked[serial] = true
+		for s := range g.streams[serial] {
+			s.cancel(errRevoked)
+		}
+	}
+}
+
+var errRevoked = errors.New("the certificate was revoked")
+
+func (g *Guard) isRevoked(serial string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.revoked[serial]
+}
+
+// caller is who makes a call.
+type caller struct {
+	host, serial, from string
+	serves             bool
+}
+
+// callerOf finds it by the certificate. A call without one is from this process, or from a
+// mesh that has none.
+func callerOf(ctx context.Context) (caller, bool) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return caller{}, false
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
+		return caller{}, false
+	}
+	leaf := info.State.VerifiedChains[0][0]
+	return caller{leaf.Subject.CommonName, serialOf(leaf), p.Addr.String(), serves(leaf)}, true
+}
+
+// check says why a call is refused before etcd sees it.
+func (g *Guard) check(c caller, method string) error {
+	switch {
+	case g.isRevoked(c.serial):
+		return errRevoked
+	case !c.serves && !agentCalls[method]:
+		return errors.New("only hosts that serve may do that")
+	}
+	return nil
+}
+
+func (g *Guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	c, ok := callerOf(ctx)
+	if !ok {
+		return handler(ctx, req)
+	}
+	if err := g.check(c, info.FullMethod); err != nil {
+		g.refused(c, info.FullMethod, keysOf(req), err)
+		return nil, rpctypes.ErrGRPCPermissionDenied
+	}
+	resp, err := handler(ctx, req)
+	if isRefusal(info.FullMethod, err) {
+		g.refused(c, info.FullMethod, keysOf(req), errors.New(status.Convert(err).Message()))
+	}
+	return resp, err
+}
+
+// isRefusal tells whether etcd has said that a host may not do something. Who manages the
+// users may ask for one that there isn't.
+func isRefusal(method string, err error) bool {
+	if errors.Is(err, rpctypes.ErrGRPCUserNotFound) {
+		return !strings.HasPrefix(method, "/etcdserverpb.Auth/")
+	}
+	return status.Code(err) == codes.PermissionDenied || errors.Is(err, rpctypes.ErrGRPCUserEmpty)
+}
+
+func (g *Guard) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	c, ok := callerOf(s.Context())
+	if !ok {
+		return handler(srv, s)
+	}
+	ctx, cancel := context.WithCancelCause(s.Context())
+	defer cancel(nil)
+	w := &guarded{ServerStream: s, ctx: ctx, cancel: cancel, guard: g, caller: c, method: info.FullMethod}
+	g.add(w)
+	defer g.remove(w)
+	if err := g.check(c, info.FullMethod); err != nil {
+		g.refused(c, info.FullMethod, "", err)
+		return rpctypes.ErrGRPCPermissionDenied
+	}
+	err := handler(srv, w)
+	switch {
+	case context.Cause(ctx) == errRevoked:
+		g.refused(c, info.FullMethod, "", errRevoked)
+		return rpctypes.ErrGRPCPermissionDenied
+	case isRefusal(info.FullMethod, err):
+		g.refused(c, info.FullMethod, "", errors.New(status.Convert(err).Message()))
+	}
+	return err
+}
+
+func (g *Guard) add(w *guarded) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.streams[w.caller.serial] == nil {
+		g.streams[w.caller.serial] = make(map[*guarded]struct{})
+	}
+	g.streams[w.caller.serial][w] = struct{}{}
+}
+
+func (g *Guard) remove(w *guarded) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.streams[w.caller.serial], w)
+	if len(g.streams[w.caller.serial]) == 0 {
+		delete(g.streams, w.caller.serial)
+	}
+}
+
+// guarded is a stream that can be ended from outside. It looks for watches that etcd has
+// refused, which are no errors of the stream.
+type guarded struct {
+	grpc.ServerStream
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	guard  *Guard
+	caller caller
+	method string
+
+	mu   sync.Mutex
+	last string // the keys of the watch that was asked for last
+}
+
+// Context implements grpc.ServerStream.
+func (w *guarded) Context() context.Context { return w.ctx }
+
+// RecvMsg implements grpc.ServerStream.
+func (w *guarded) RecvMsg(m any) error {
+	err := w.ServerStream.RecvMsg(m)
+	if r, ok := m.(*pb.WatchRequest); ok && err == nil && r.GetCreateRequest() != nil {
+		w.mu.Lock()
+		w.last = keys(r.GetCreateRequest().GetKey(), r.GetCreateRequest().GetRangeEnd())
+		w.mu.Unlock()
+	}
+	return err
+}
+
+// SendMsg implements grpc.ServerStream.
+func (w *guarded) SendMsg(m any) error {
+	if r, ok := m.(*pb.WatchResponse); ok && r.GetCanceled() && strings.Contains(r.GetCancelReason(), "permission denied") {
+		w.mu.Lock()
+		last := w.last
+		w.mu.Unlock()
+		w.guard.refused(w.caller, w.method, last, errors.New(r.GetCancelReason()))
+	}
+	return w.ServerStream.SendMsg(m)
+}
+
+// refused logs that a host may not do what it has asked for.
+func (g *Guard) refused(c caller, method, keys string, why error) {
+	attrs := []any{"host", c.host, "from", c.from, "call", method[strings.LastIndexByte(method, '/')+1:]}
+	if keys != "" {
+		attrs = append(attrs, "keys", keys)
+	}
+	g.warn("refused what a host has asked of the mesh", append(attrs, "error", why)...)
+}
+
+// warn logs a refusal, unless there are too many.
+func (g *Guard) warn(message string, attrs ...any) {
+	g.mu.Lock()
+	if !g.limit.Allow() {
+		g.dropped++
+		g.mu.Unlock()
+		return
+	}
+	if g.dropped > 0 {
+		attrs = append(attrs, "others", g.dropped)
+		g.dropped = 0
+	}
+	g.mu.Unlock()
+	g.log.Warn(message, attrs...)
+}
+
+// keysOf says which keys a request is about: the first that it writes, or reads.
+func keysOf(req any) string {
+	switch r := req.(type) {
+	case *pb.PutRequest:
+		return string(r.GetKey())
+	case *pb.RangeRequest:
+		return keys(r.GetKey(), r.GetRangeEnd())
+	case *pb.DeleteRangeRequest:
+		return keys(r.GetKey(), r.GetRangeEnd())
+	case *pb.TxnRequest:
+		var all []string
+		for _, op := range slices.Concat(r.GetSuccess(), r.GetFailure()) {
+			switch {
+			case op.GetRequestPut() != nil:
+				all = append(all, keysOf(op.GetRequestPut()))
+			case op.GetRequestDeleteRange() != nil:
+				all = append(all, keysOf(op.GetRequestDeleteRange()))
+			case op.GetRequestRange() != nil:
+				all = append(all, keysOf(op.GetRequestRange()))
+			}
+		}
+		if len(all) > 3 {
+			all = append(all[:3], fmt.Sprintf("and %d more", len(all)-3))
+		}
+		return strings.Join(all, ", ")
+	}
+	return ""
+}
+
+func keys(key, end []byte) string {
+	if len(end) == 0 {
+		return string(key)
+	}
+	return string(key) + "..."
+}
