@@ -237,13 +237,13 @@ func (s *Server) launch(ctx context.Context) error {
 		etcd = r.etcd
 	case <-ctx.Done():
 		if r := <-result; r.err == nil { // it gives up by itself after some seconds
-			r.etcd.Close()
+			shut(r.etcd)
 		}
 		return ctx.Err()
 	}
 	if err := s.ready(ctx, etcd); err != nil {
 		s.bridge.end()
-		etcd.Close()
+		shut(etcd)
 		return err
 	}
 	s.etcd = etcd
@@ -262,7 +262,7 @@ func (s *Server) ready(ctx context.Context, etcd *embed.Etcd) error {
 	case <-etcd.Server.StopNotify():
 		return ErrRemoved
 	case err := <-etcd.Err():
-		return fmt.Errorf("starting the etcd server: %w", err)
+		return ended(etcd, err)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -275,7 +275,7 @@ func (s *Server) watch() {
 	case <-s.etcd.Server.StopNotify():
 		s.giveUp(ErrRemoved)
 	case err := <-s.etcd.Err():
-		s.giveUp(fmt.Errorf("the etcd server doesn't listen any more: %w", err))
+		s.giveUp(ended(s.etcd, err))
 	}
 	s.close()
 	close(s.done)
@@ -294,7 +294,7 @@ func (s *Server) giveUp(why error) {
 // close ends everything that belongs to the server, those who wait for news included:
 // they find another server.
 func (s *Server) close() {
-	if !s.removed() {
+	if !errors.Is(s.why(), ErrRemoved) {
 		if err := s.etcd.Server.TryTransferLeadershipOnShutdown(); err != nil {
 			s.options.Log.Debug("nobody has taken the lead over", "error", err)
 		}
@@ -307,7 +307,7 @@ func (s *Server) close() {
 		g.Stop() // etcd itself would wait for as long as somebody watches
 	}
 	s.work.Wait()
-	s.etcd.Close()
+	shut(s.etcd)
 	_ = s.client.Close() // it has no connection
 	s.bridge.close()
 	if err := s.lock.Close(); err != nil {
@@ -315,12 +315,20 @@ func (s *Server) close() {
 	}
 }
 
-func (s *Server) removed() bool {
+// shut ends a server. Close alone would wait for ever for one that was never ready.
+func shut(etcd *embed.Etcd) {
+	etcd.Server.HardStop()
+	etcd.Close()
+}
+
+// ended says why a server has ended by itself, after err has come from one of those that
+// listen for it. Nobody else stops it but the mesh, when it was removed.
+func ended(etcd *embed.Etcd, err error) error {
 	select {
-	case <-s.etcd.Server.StopNotify():
-		return true
+	case <-etcd.Server.StoppingNotify():
+		return ErrRemoved
 	default:
-		return false
+		return fmt.Errorf("the etcd server doesn't listen any more: %w", err)
 	}
 }
 
@@ -345,12 +353,16 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 func (s *Server) Err() error {
 	select {
 	case <-s.done:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.err
+		return s.why()
 	default:
 		return nil
 	}
+}
+
+func (s *Server) why() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 // ClientURLs are where clients find the server.

@@ -1,0 +1,219 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+
+	"github.com/mgmtproject/mgmt/pipeline/peer/server"
+)
+
+func TestMain(m *testing.M) {
+	if child, ok := children[os.Getenv("SERVER_TEST_CHILD")]; ok {
+		child(os.Getenv("SERVER_TEST_DIR"))
+		return
+	}
+	status := m.Run()
+	if err := leaks(); err != nil && status == 0 {
+		fmt.Fprintln(os.Stderr, "what is left when all servers have stopped:", err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+// leaks waits for connections between servers, which etcd leaves to their own limits in
+// time: five seconds after a server has stopped they are gone.
+func leaks() error {
+	var err error
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if err = goleak.Find(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// children are what this program does when a test starts it as a process of its own.
+var children = map[string]func(dir string){}
+
+// patience is for how long a test waits for what has to come.
+const patience = 30 * time.Second
+
+// start starts a server that is stopped at the end of the test.
+func start(t *testing.T, o server.Options) *server.Server {
+	t.Helper()
+	if o.Dir == "" {
+		o.Dir = filepath.Join(t.TempDir(), o.Name)
+	}
+	s, err := server.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop(t, s) })
+	return s
+}
+
+func stop(t *testing.T, s *server.Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		t.Error("stopping:", err)
+	}
+}
+
+// add tells a mesh of a new server, and returns the Options with which it is to start.
+func add(t *testing.T, o server.Options, to *server.Server) server.Options {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.PeerURLs = []string{"http://" + l.Addr().String()}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var added *clientv3.MemberAddResponse
+	until(t, "a learner is added", func() error {
+		added, err = to.Client().MemberAddAsLearner(to.Root(t.Context()), o.PeerURLs)
+		return err
+	})
+	var all []string
+	for _, m := range added.Members {
+		if m.ID == added.Member.ID {
+			m.Name = o.Name
+		}
+		all = append(all, fmt.Sprintf("%s=%s", m.Name, m.PeerURLs[0]))
+	}
+	o.InitialCluster = strings.Join(all, ",")
+	o.Existing = true
+	o.Expect = server.Identity{Member: added.Member.ID, Cluster: added.Header.ClusterId}
+	return o
+}
+
+// promote gives a server its vote.
+func promote(t *testing.T, s, by *server.Server) {
+	t.Helper()
+	until(t, "the learner is promoted", func() error {
+		_, err := by.Client().MemberPromote(by.Root(t.Context()), s.ID())
+		return err
+	})
+}
+
+// three starts a mesh of three voters: first those that have joined, then the first one.
+func three(t *testing.T, o server.Options) (a, b, c *server.Server) {
+	t.Helper()
+	o.Name = "a"
+	a = start(t, o)
+	o.Name = "b"
+	b = start(t, add(t, o, a))
+	o.Name = "c"
+	c = start(t, add(t, o, a))
+	promote(t, b, a)
+	promote(t, c, a)
+	return a, b, c
+}
+
+// until calls what until it succeeds.
+func until(t *testing.T, what string, f func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if err = f(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: still not after %v: %v", what, patience, err)
+}
+
+func put(t *testing.T, s *server.Server, key, value string) int64 {
+	t.Helper()
+	r, err := s.Client().Put(s.Root(t.Context()), key, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Header.Revision
+}
+
+func get(t *testing.T, s *server.Server, key string) string {
+	t.Helper()
+	r, err := s.Client().Get(s.Root(t.Context()), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Kvs) == 0 {
+		return ""
+	}
+	return string(r.Kvs[0].Value)
+}
+
+// remote returns a client that reaches a server as others do.
+func remote(t *testing.T, s *server.Server) *clientv3.Client {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: s.ClientURLs(), Logger: server.Zap(slog.New(slog.DiscardHandler)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// records keeps what is logged, for tests that wait for it.
+type records struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (r *records) Write(line []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, string(line))
+	return len(line), nil
+}
+
+// find returns the first line with all parts, or an empty one.
+func (r *records) find(parts ...string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.lines {
+		all := true
+		for _, p := range parts {
+			all = all && strings.Contains(l, p)
+		}
+		if all {
+			return l
+		}
+	}
+	return ""
+}
+
+// await waits for a line with all parts.
+func (r *records) await(t *testing.T, parts ...string) string {
+	t.Helper()
+	var line string
+	until(t, "a line is logged", func() error {
+		if line = r.find(parts...); line == "" {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return fmt.Errorf("no line has %q, but there are:\n%s", parts, strings.Join(r.lines, ""))
+		}
+		return nil
+	})
+	return line
+}
+
+func (r *records) logger(level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: level}))
+}

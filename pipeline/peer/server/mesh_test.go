@@ -1,0 +1,179 @@
+package server_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mgmtproject/mgmt/pipeline/peer/server"
+)
+
+func TestServersJoinAsLearnersAndAreGivenTheirVote(t *testing.T) {
+	a := start(t, server.Options{Name: "a"})
+	put(t, a, "x", "y")
+	b := start(t, add(t, server.Options{Name: "b"}, a))
+	if !b.Learns() {
+		t.Error("the second server has a vote from the start")
+	}
+	if a.Cluster() != b.Cluster() || a.ID() == b.ID() {
+		t.Errorf("a is %x of %x, and b %x of %x", a.ID(), a.Cluster(), b.ID(), b.Cluster())
+	}
+	promote(t, b, a)
+	until(t, "b knows of its vote", func() error {
+		if b.Learns() {
+			return errors.New("it learns")
+		}
+		return nil
+	})
+	if got := get(t, b, "x"); got != "y" {
+		t.Errorf("x is %q at b, expected y", got)
+	}
+}
+
+func TestALeaderThatStopsHandsTheLeadOver(t *testing.T) {
+	a, b, c := three(t, server.Options{})
+	put(t, c, "x", "1")
+	begin := time.Now()
+	stop(t, a)
+	t.Log("the leader has stopped after", time.Since(begin))
+	put(t, b, "x", "2")
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("it took %v until the others took what is written", took)
+	}
+	if !b.Leads() && !c.Leads() {
+		t.Error("nobody leads")
+	}
+}
+
+func TestAServerThatIsRemovedWhileItRunsStopsAndSaysSo(t *testing.T) {
+	a, b, _ := three(t, server.Options{})
+	until(t, "b is removed", func() error {
+		_, err := a.Client().MemberRemove(t.Context(), b.ID())
+		return err
+	})
+	select {
+	case <-b.Done():
+	case <-time.After(patience):
+		t.Fatal("it goes on")
+	}
+	if !errors.Is(b.Err(), server.ErrRemoved) {
+		t.Errorf("Err is %v, expected %v", b.Err(), server.ErrRemoved)
+	}
+}
+
+func TestAServerThatWasRemovedWhileItWasDownSetsItsDataAsideAndJoinsAnew(t *testing.T) {
+	a, b, _ := three(t, server.Options{})
+	dir := filepath.Join(t.TempDir(), "d")
+	log := &records{}
+	o := add(t, server.Options{Name: "d", Dir: dir, Log: log.logger(slog.LevelWarn)}, a)
+	d := start(t, o)
+	promote(t, d, a)
+	put(t, d, "x", "y")
+	was := d.ID()
+	stop(t, d)
+	until(t, "d is removed", func() error {
+		_, err := a.Client().MemberRemove(t.Context(), was)
+		return err
+	})
+	if id, ok, err := server.Identify(dir); err != nil || !ok || id.Member != was || id.Cluster != a.Cluster() {
+		t.Errorf("the directory is of %+v %v %v, expected member %d", id, ok, err, was)
+	}
+
+	begin := time.Now()
+	if _, err := server.Start(t.Context(), o); !errors.Is(err, server.ErrRemoved) {
+		t.Fatalf("it starts with what it had: %v", err)
+	}
+	t.Log("refused after", time.Since(begin))
+
+	o = add(t, server.Options{Name: "d", Dir: dir, Log: log.logger(slog.LevelWarn)}, b)
+	d = start(t, o)
+	if got := get(t, d, "x"); d.ID() == was || got != "y" {
+		t.Errorf("it is %d and was %d; x is %q, expected y", d.ID(), was, got)
+	}
+	log.await(t, "old data of the server set aside", "it is of member", dir)
+	aside, err := filepath.Glob(filepath.Join(dir, "aside-*", "wal", "*.wal"))
+	if err != nil || len(aside) == 0 {
+		t.Errorf("nothing was set aside: %v %v", aside, err)
+	}
+}
+
+func TestDataOfAnotherMeshIsSetAside(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "b")
+	old := start(t, server.Options{Name: "b", Dir: dir, Token: "old"})
+	put(t, old, "x", "old")
+	stop(t, old)
+	a := start(t, server.Options{Name: "a", Token: "new"})
+	b := start(t, add(t, server.Options{Name: "b", Dir: dir}, a))
+	if got := get(t, b, "x"); got != "" {
+		t.Errorf("x is %q, which is of another mesh", got)
+	}
+}
+
+func TestAMeshWhoseServersHaveAllStoppedComesBackInAnyOrder(t *testing.T) {
+	base := t.TempDir()
+	options := map[string]server.Options{}
+	a := start(t, server.Options{Name: "a", Dir: filepath.Join(base, "a")})
+	options["a"] = server.Options{Name: "a", Dir: filepath.Join(base, "a"), PeerURLs: a.PeerURLs()}
+	servers := []*server.Server{a}
+	for _, name := range []string{"b", "c"} {
+		o := add(t, server.Options{Name: name, Dir: filepath.Join(base, name)}, a)
+		servers = append(servers, start(t, o))
+		options[name] = o
+	}
+	promote(t, servers[1], a)
+	promote(t, servers[2], a)
+	put(t, a, "x", "y")
+	for _, s := range servers {
+		stop(t, s)
+	}
+
+	begin := time.Now()
+	var all sync.WaitGroup
+	problems := make(chan error, 3)
+	for _, name := range []string{"c", "b", "a"} {
+		all.Go(func() {
+			s, err := server.Start(t.Context(), options[name])
+			if err != nil {
+				problems <- err
+				return
+			}
+			t.Cleanup(func() { stop(t, s) })
+			r, err := s.Client().Get(t.Context(), "x")
+			if err != nil || len(r.Kvs) != 1 {
+				problems <- fmt.Errorf("x at %s: %v %w", name, r, err)
+			}
+		})
+	}
+	all.Wait()
+	t.Log("all are back after", time.Since(begin))
+	close(problems)
+	for err := range problems {
+		t.Error(err)
+	}
+}
+
+func TestWhatIsSetAsideIsSaidAndKept(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a")
+	log := &records{}
+	if to, err := server.SetAside(dir, "nothing", log.logger(slog.LevelWarn)); err != nil || to != "" {
+		t.Errorf("an empty directory was set aside: %q %v", to, err)
+	}
+	s := start(t, server.Options{Name: "a", Dir: dir})
+	if _, err := server.SetAside(dir, "the mesh has forgotten it", log.logger(slog.LevelWarn)); err == nil {
+		t.Error("data in use was set aside")
+	}
+	stop(t, s)
+	to, err := server.SetAside(dir, "the mesh has forgotten it", log.logger(slog.LevelWarn))
+	if err != nil || !strings.HasPrefix(to, filepath.Join(dir, "aside-")) {
+		t.Fatalf("set aside to %q: %v", to, err)
+	}
+	log.await(t, "level=WARN", "old data of the server set aside", `why="the mesh has forgotten it"`, to)
+	if _, ok, err := server.Identify(dir); ok || err != nil {
+		t.Errorf("there is still data: %v", err)
+	}
+}
