@@ -32,15 +32,19 @@ type ExchangeOptions struct {
 	// Noop publishes nothing.
 	Noop bool
 
+	// Together lets Results complete when all hosts of the mesh that run with it have
+	// converged, at the same time. The mesh is used then in any case.
+	Together bool
+
 	// Log is where is told what was not exchanged, and why; nil discards.
 	Log *slog.Logger
 }
 
-// Exchange exchanges resources with the other hosts of a mesh. It stands before Run, and
-// passes on what comes in as long as the graph neither exports nor collects:
+// Exchange exchanges resources with the other hosts of a mesh. It stands before and behind
+// Run, and passes on what comes in as long as the graph neither exports nor collects:
 //
 //	x := pipeline.NewExchange(pipeline.ExchangeOptions{...})
-//	results := pipeline.Run(x.Graphs(graphs), options)
+//	results := x.Results(pipeline.Run(x.Graphs(graphs), options))
 //
 // What the newest good graph exports is published, as it is and as it changes; it stays
 // published when the run ends. What others export and the graph collects becomes a part of
@@ -73,9 +77,10 @@ type Exchange struct {
 	shares sharing    // what is watched
 	leave  context.CancelFunc
 
-	out publisher
-	in  collector
-	kept
+	out   publisher
+	in    collector
+	kept  kept
+	scope scope
 }
 
 // sharing is how much of the exports is watched.
@@ -105,6 +110,7 @@ func NewExchange(opts ExchangeOptions) *Exchange {
 	x.out.init(x)
 	x.in.init(x)
 	x.kept.x = x
+	x.scope.init(x)
 	return x
 }
 
@@ -161,7 +167,7 @@ func (x *Exchange) loop(ctx context.Context) error {
 
 // settle does what is due, and returns when something is next; zero if nothing is.
 func (x *Exchange) settle(now time.Time) (next time.Time) {
-	for _, due := range []func(time.Time) time.Time{x.in.expire, x.pass, x.out.publish, x.kept.save} {
+	for _, due := range []func(time.Time) time.Time{x.in.expire, x.pass, x.out.publish, x.kept.save, x.scope.settle} {
 		if at := due(now); !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
@@ -220,6 +226,10 @@ func (x *Exchange) passNow() {
 
 // connect begins to watch what the graph makes necessary.
 func (x *Exchange) connect() {
+	if x.opts.Together && x.store == nil {
+		x.store = x.opts.Store()
+		x.scope.begin()
+	}
 	needs := nothing
 	switch {
 	case len(x.local.Collect) > 0:
@@ -312,6 +322,9 @@ func (x *Exchange) change(c mesh.Change) {
 	for _, key := range c.Deleted {
 		x.out.lacks(key, c.Revision)
 		x.in.drop(key)
+	}
+	if x.shares == everything {
+		x.in.revision = c.Revision
 	}
 }
 

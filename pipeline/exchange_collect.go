@@ -35,6 +35,9 @@ type collector struct {
 	checked  time.Time            // up to when that has been considered
 
 	opening chan struct{} // slots for what opens sealed contents
+	busy    int           // how many are being opened
+
+	revision int64 // of the store, up to which all was taken in
 }
 
 // offer is what another host exports.
@@ -349,12 +352,14 @@ func (c *collector) open(o *offer, sealed []byte) error {
 		return errors.New("it is sealed, and can't be opened without a key of this host")
 	}
 	o.closing = true
+	c.busy++
 	revision := o.entry.Revision
 	c.x.work.Go(func() {
 		c.opening <- struct{}{}
 		opened, err := c.unseal(vault, sealed)
 		<-c.opening
 		c.x.later(func() {
+			c.busy--
 			switch {
 			case o.entry.Revision != revision || c.offers[o.entry.Key] != o || c.x.ctx.Err() != nil:
 				return

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -290,6 +289,3 @@ func (p *publisher) failed(ops []mesh.Op, err error) {
 func (p *publisher) settled() bool {
 	return p.x.store == nil || p.x.opts.Noop || p.synced && p.writes == 0 && len(p.pending) == 0 && len(p.alone) == 0
 }
-
-// keys are those of what this host has published.
-func (p *publisher) keys() []string { return slices.Sorted(maps.Keys(p.there)) }
