@@ -15,8 +15,8 @@ import (
 	"github.com/mgmtproject/mgmt/streams"
 )
 
-// member is a host that runs its graph until the whole mesh has converged.
-type member struct {
+// runner is a host that runs its graph until the whole mesh has converged.
+type runner struct {
 	host  string
 	in    chan pipeline.Update
 	ended chan error
@@ -25,8 +25,8 @@ type member struct {
 	got []pipeline.Result
 }
 
-func runTogether(ctx context.Context, p *party) *member {
-	m := &member{host: p.host, in: p.in, ended: make(chan error, 1)}
+func runTogether(ctx context.Context, p *party) *runner {
+	m := &runner{host: p.host, in: p.in, ended: make(chan error, 1)}
 	x := pipeline.NewExchange(p.options)
 	results := x.Results(pipeline.Run(x.Graphs(streams.FromChan(m.in)), pipeline.Options{
 		Trace: true, ConvergedTimeout: 50 * time.Millisecond, Kinds: p.options.Kinds,
@@ -42,7 +42,7 @@ func runTogether(ctx context.Context, p *party) *member {
 	return m
 }
 
-func (m *member) kinds(kind pipeline.Kind) (list []pipeline.Result) {
+func (m *runner) kinds(kind pipeline.Kind) (list []pipeline.Result) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range m.got {
@@ -54,7 +54,7 @@ func (m *member) kinds(kind pipeline.Kind) (list []pipeline.Result) {
 }
 
 // wait waits for the end of the run.
-func (m *member) wait(t *testing.T) error {
+func (m *runner) wait(t *testing.T) error {
 	t.Helper()
 	select {
 	case err := <-m.ended:
@@ -91,7 +91,7 @@ func TestAMeshConvergesTogether(t *testing.T) {
 	node := meshtest.Start(t)
 	const takes = 700 * time.Millisecond
 	begin := time.Now()
-	var members []*member
+	var members []*runner
 	var stores []*meshtest.Store
 	for _, host := range []string{"a", "b", "c"} {
 		text := fmt.Sprintf("graph: g\nresources: {step: [{name: own}, {name: '@@%s', in: %s}]}\ncollect: [{kind: step}]\n", host, host)
