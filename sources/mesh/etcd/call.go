@@ -15,10 +15,15 @@ import (
 )
 
 const (
-	// callLimit is how long a call goes on without a deadline of its own, and attemptLimit
-	// how long it waits for one server before it tries the next.
-	callLimit    = 8 * time.Second
-	attemptLimit = 2 * time.Second
+	// callLimit is how long a call goes on without a deadline of its own.
+	callLimit = 8 * time.Second
+
+	// attemptLimit is how long a call waits for a server before it tries the next, for
+	// which it has twice the patience: they may all be slow.
+	attemptLimit = 1500 * time.Millisecond
+
+	// dialLimit is for a connection to be made.
+	dialLimit = 2 * time.Second
 
 	firstPause = 20 * time.Millisecond
 	maxPause   = time.Second
@@ -32,8 +37,9 @@ func (s *Store) call(ctx context.Context, doing string, f func(ctx context.Conte
 		ctx, cancel = context.WithTimeout(ctx, callLimit)
 		defer cancel()
 	}
-	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		attempt, cancel := context.WithTimeout(ctx, attemptLimit)
+	began, limit := time.Now(), attemptLimit
+	for pause := firstPause; ; pause, limit = min(2*pause, maxPause), 2*limit {
+		attempt, cancel := context.WithTimeout(ctx, limit)
 		err := f(attempt)
 		cancel()
 		if err == nil {
@@ -50,7 +56,9 @@ func (s *Store) call(ctx context.Context, doing string, f func(ctx context.Conte
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return context.Cause(ctx)
 			}
-			s.reached(err)
+			if time.Since(began) >= attemptLimit { // otherwise it was the caller who is in a hurry
+				s.reached(err)
+			}
 			return fmt.Errorf("%s: %w: %s", doing, mesh.ErrUnreachable, plain(err))
 		}
 	}

@@ -25,14 +25,14 @@ func Config(endpoints []string, tls *tls.Config) clientv3.Config {
 	return clientv3.Config{
 		Endpoints:            endpoints,
 		TLS:                  tls,
-		DialTimeout:          attemptLimit,
+		DialTimeout:          dialLimit,
 		DialKeepAliveTime:    10 * time.Second, // less is not allowed
 		DialKeepAliveTimeout: stallLimit,
 		PermitWithoutStream:  true,
 		Logger:               zap.NewNop(),
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
-			MinConnectTimeout: attemptLimit,
+			MinConnectTimeout: dialLimit,
 		})},
 	}
 }
@@ -49,10 +49,8 @@ type Store struct {
 	host   string
 	log    *slog.Logger
 
-	away   atomic.Bool  // the last call found nobody
-	stream atomic.Int64 // counts up when the stream of all watches has to be replaced
-	asked  atomic.Int64 // when the stream was last asked for a sign of life, in ns
-	began  time.Time    // of which asked counts
+	away   atomic.Bool            // the last call found nobody
+	stream atomic.Pointer[stream] // for the next watch
 	bound  bound
 }
 
@@ -65,7 +63,8 @@ func New(client *clientv3.Client, host string, opts Options) *Store {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{client: client, host: host, log: log, began: time.Now()}
+	s := &Store{client: client, host: host, log: log}
+	s.stream.Store(&stream{})
 	s.bound.init(s)
 	return s
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -21,8 +22,18 @@ const (
 	stallLimit = 4 * time.Second
 )
 
+// stream is the stream of gRPC that watches share, as long as they have the same id.
+type stream struct {
+	id    int64
+	mu    sync.Mutex
+	asked time.Time // for a sign of life, the last time
+}
+
 // lostError ends a watch that has to begin anew.
-type lostError struct{ why string }
+type lostError struct {
+	why  string
+	hung bool // the server does not answer
+}
 
 func (e *lostError) Error() string { return e.why }
 
@@ -62,21 +73,22 @@ func (s *Store) follow(ctx context.Context, w mesh.Watch, emit func(mesh.Change)
 	if !emit(mesh.Change{Reset: true, Put: l.Entries, Revision: l.Revision}) {
 		return errEnough
 	}
-	stream := s.stream.Load()
+	st := s.stream.Load()
 	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(
-		clientv3.WithRequireLeader(ctx), "mgmt-stream", strconv.FormatInt(stream, 10)))
+		clientv3.WithRequireLeader(ctx), "mgmt-stream", strconv.FormatInt(st.id, 10)))
 	defer cancel()
 	slow := time.AfterFunc(stallLimit, cancel) // Watch waits for a server
 	ch := s.client.Watch(ctx, w.Key, append(below(w.Below), clientv3.WithRev(l.Revision+1))...)
-	if !slow.Stop() {
-		s.stream.CompareAndSwap(stream, stream+1)
-		return &lostError{"no server has begun it in time"}
+	if slow.Stop() {
+		err = s.read(ctx, st, ch, cluster, emit)
+	} else {
+		err = &lostError{"no server has begun it in time", true}
 	}
-	err = s.read(ctx, ch, cluster, emit)
 	cancel()
 	drain(ch)
-	if _, lost := errors.AsType[*lostError](err); lost {
-		s.stream.CompareAndSwap(stream, stream+1)
+	if lost, ok := errors.AsType[*lostError](err); ok && lost.hung {
+		// The next one is likely to be with another server.
+		s.stream.CompareAndSwap(st, &stream{id: st.id + 1})
 	}
 	return err
 }
@@ -99,7 +111,7 @@ func drain(ch clientv3.WatchChan) {
 
 // read emits what comes through ch. A server that is silent is asked for a sign of life,
 // since a connection does not tell when its other end has stopped.
-func (s *Store) read(ctx context.Context, ch clientv3.WatchChan, cluster uint64, emit func(mesh.Change) bool) error {
+func (s *Store) read(ctx context.Context, st *stream, ch clientv3.WatchChan, cluster uint64, emit func(mesh.Change) bool) error {
 	timer := time.NewTimer(askEvery)
 	defer timer.Stop()
 	heard := time.Now()
@@ -113,9 +125,9 @@ func (s *Store) read(ctx context.Context, ch clientv3.WatchChan, cluster uint64,
 			case resp, ok = <-ch:
 			default:
 				if time.Since(heard) > stallLimit {
-					return &lostError{"its server has fallen silent"}
+					return &lostError{"its server has fallen silent", true}
 				}
-				s.ask(ctx)
+				s.ask(ctx, st)
 				timer.Reset(askEvery)
 				continue
 			}
@@ -132,9 +144,14 @@ func (s *Store) read(ctx context.Context, ch clientv3.WatchChan, cluster uint64,
 }
 
 // ask requests a sign of life, which all watches of the stream get, from the server.
-func (s *Store) ask(ctx context.Context) {
-	now, last := int64(time.Since(s.began)), s.asked.Load()
-	if last != 0 && now-last < int64(askEvery/2) || !s.asked.CompareAndSwap(last, now) {
+func (s *Store) ask(ctx context.Context, st *stream) {
+	st.mu.Lock()
+	just := time.Since(st.asked) < askEvery/2 // for another watch
+	if !just {
+		st.asked = time.Now()
+	}
+	st.mu.Unlock()
+	if just {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, askEvery)
@@ -147,16 +164,16 @@ func (s *Store) ask(ctx context.Context) {
 // check says why a watch can't go on after resp.
 func (s *Store) check(resp clientv3.WatchResponse, ok bool, cluster uint64) error {
 	if !ok {
-		return &lostError{"the client has ended it"}
+		return &lostError{"the client has ended it", false}
 	}
 	err := resp.Err()
 	switch {
 	case err != nil && refused(err):
 		return s.explain("watching", err)
 	case err != nil:
-		return &lostError{plain(err)}
+		return &lostError{plain(err), false}
 	case resp.Header.GetClusterId() != 0 && resp.Header.GetClusterId() != cluster:
-		return &lostError{fmt.Sprintf("the servers are of cluster %x now, and were of %x", resp.Header.GetClusterId(), cluster)}
+		return &lostError{fmt.Sprintf("the servers are of cluster %x now, and were of %x", resp.Header.GetClusterId(), cluster), false}
 	}
 	return nil
 }

@@ -32,10 +32,12 @@ const startLimit = 30 * time.Second
 
 // Node is a running etcd of one node.
 type Node struct {
-	// Endpoint is where clients reach it.
-	Endpoint string
+	// Endpoint is where clients reach it, and Direct the same for benchmarks: a way that
+	// is shorter, but on which Stop waits some seconds for watches.
+	Endpoint, Direct string
 
 	dir     string
+	front   *Proxy // at Endpoint
 	mu      sync.Mutex
 	running *embed.Etcd
 	keys    map[string]*age.X25519Identity // by host
@@ -80,10 +82,11 @@ func New(t testing.TB, host string) *Store {
 }
 
 // Serve runs a node in dir, whose path is at most 90 bytes long, until Stop is called. It
-// is for processes that a test starts; a test itself calls Start.
+// is for examples and for processes that a test starts; a test itself calls Start.
 func Serve(dir string) (*Node, error) {
 	n := &Node{
-		Endpoint: "unix://" + filepath.Join(dir, "socket"),
+		Endpoint: "unix://" + filepath.Join(dir, "front"),
+		Direct:   "unix://" + filepath.Join(dir, "socket"),
 		dir:      dir,
 		keys:     make(map[string]*age.X25519Identity),
 	}
@@ -97,18 +100,19 @@ func (n *Node) Restart() error {
 	if n.running != nil {
 		return errors.New("the node runs already")
 	}
-	socket, err := url.Parse(n.Endpoint)
+	socket, err := url.Parse(n.Direct)
 	if err != nil {
 		return err
 	}
 	cfg := embed.NewConfig()
 	cfg.Name = "test"
-	cfg.Dir = filepath.Join(n.dir, "data")
+	cfg.Dir = n.Data()
 	cfg.ListenClientUrls = []url.URL{*socket}
 	cfg.ListenPeerUrls = nil // nobody else is there
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.TickMs, cfg.ElectionMs = 10, 100
 	cfg.UnsafeNoFsync = true
+	cfg.BcryptCost = 4 // the least; passwords of tests need not be safe
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	running, err := embed.StartEtcd(cfg)
 	if err != nil {
@@ -116,8 +120,10 @@ func (n *Node) Restart() error {
 	}
 	select {
 	case <-running.Server.ReadyNotify():
-		n.running = running
-		return nil
+		if n.front, err = newProxy(filepath.Join(n.dir, "front"), socket.Path); err == nil {
+			n.running = running
+			return nil
+		}
 	case err = <-running.Err():
 	case <-time.After(startLimit):
 		err = errors.New("it is not ready in time")
@@ -132,36 +138,26 @@ func (n *Node) Stop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.running != nil {
+		n.front.close()
 		n.running.Close()
 		n.running = nil
 	}
 }
 
+// Data is the directory with the data of the node. A test that takes it away, while the
+// node is stopped, gets a new store with the same address.
+func (n *Node) Data() string { return filepath.Join(n.dir, "data") }
+
 // Client returns a client of the node, which is closed when the test ends.
 func (n *Node) Client(t testing.TB) *clientv3.Client {
 	t.Helper()
-	client, err := clientv3.New(etcd.Config([]string{n.Endpoint}, nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := client.Close(); err != nil && !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
-	})
-	return client
+	return client(t, []string{n.Endpoint})
 }
 
 // Store returns what the named host sees. It is closed when the test ends; a test that
-// closes it earlier lets the host leave in order. To let it die, see Orphan.
+// closes it earlier lets the host leave in order. To let one die, see Orphan.
 func (n *Node) Store(t testing.TB, host string) *Store {
 	t.Helper()
-	s := etcd.New(n.Client(t), host, etcd.Options{})
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // the node may be stopped
-		defer cancel()
-		_ = s.Close(ctx)
-	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.keys[host] == nil {
@@ -171,7 +167,18 @@ func (n *Node) Store(t testing.TB, host string) *Store {
 		}
 		n.keys[host] = key
 	}
-	return &Store{s, n}
+	return &Store{n.store(t, host, []string{n.Endpoint}), n}
+}
+
+func (*Node) store(t testing.TB, host string, endpoints []string) *etcd.Store {
+	t.Helper()
+	s := etcd.New(client(t, endpoints), host, etcd.Options{})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // the node may be stopped
+		defer cancel()
+		_ = s.Close(ctx)
+	})
+	return s
 }
 
 // Orphan writes a bound key as a host would that dies without a word: the key goes after
