@@ -3,11 +3,16 @@ package svc_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -136,6 +141,33 @@ func TestAUnitIsStartedThatSystemdHasJustLookedForInVain(t *testing.T) {
 	if out := apply(t, r); out.Changed {
 		t.Errorf("it does not stay: %v", out.Changes)
 	}
+}
+
+// Systemd can't load an instance that has failed and whose file was away, until a reload.
+func TestAnInstanceThatHasFailedIsStartedWhenItIsInstalledAgain(t *testing.T) {
+	needs.Systemd(t)
+	system.install(t, "again@.service", sleeper)
+	path := filepath.Join(system.dir, "again@.service")
+	t.Cleanup(func() {
+		_ = errors.Join(system.ctl("stop", "again@1.service"), system.ctl("reset-failed", "again@1.service"))
+	})
+	r := sinktest.Build(t, svc.Spec, "again@1", values{"state": "running"})
+	watched(t, r, func(events <-chan sources.Event) {
+		apply(t, r)
+		if err := system.killed("again@1.service")(); err != nil {
+			t.Fatal(err)
+		}
+		next(t, events)
+		if err := errors.Join(os.Remove(path), system.ctl("daemon-reload")); err != nil {
+			t.Fatal(err)
+		}
+		fails(t, r, "there is no unit again@1.service")
+		system.write(t, path, sleeper)
+		apply(t, r)
+		if err := system.ctl("is-active", "again@1.service"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestAUnitThatIsNotInstalledIsStoppedAndDisabled(t *testing.T) {
@@ -401,26 +433,120 @@ func TestAnAliasIsWatchedToo(t *testing.T) {
 	})
 }
 
-// Whatever happens while there is no bus is put right when there is one again. The bus is
-// that of the user: the host is run by way of the bus of the system.
-func TestAServiceThatIsStoppedWithoutABusIsStartedWhenThereIsOne(t *testing.T) {
-	needs.UserBus(t)
-	session.install(t, "mine.service", sleeper)
-	_, stop := run(t, &svc.Config{State: "running", Session: true}, func(err error) {
-		if !errors.Is(err, bus.ErrMissing) && !strings.Contains(err.Error(), "the connection to the user bus has ended") {
-			t.Errorf("it fails otherwise: %v", err)
+// killer kills a service as soon as systemd tells that it runs, some times. It holds up the
+// news of the end of the job until systemd has news of the end of the service, too.
+type killer struct {
+	unit string
+	left atomic.Int32
+}
+
+func (k *killer) Changed(c bus.Change) {
+	if c.Path != bus.UnitPath(k.unit) || !strings.HasPrefix(c.What, "active") || k.left.Load() == 0 {
+		return
+	}
+	k.left.Add(-1)
+	_ = system.ctl("kill", "--signal=KILL", k.unit)
+	for range 1000 {
+		if system.ctl("is-failed", "--quiet", k.unit) == nil {
+			return
 		}
-	}, "mine")
+	}
+}
+
+func (k *killer) Lost(string) {}
+
+// What happens between the end of a job and who waits for it must not be taken for what the
+// job has done.
+func TestAServiceThatIsKilledAsSoonAsItRunsIsStartedAgain(t *testing.T) {
+	needs.Systemd(t)
+	system.install(t, "brittle.service", sleeper)
+	// So who waits gets its turn only when all news has been read.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	_, stop := engine(t, "brittle")
 	defer stop()
-	for _, restart := range [][]string{{"restart", "dbus.service"}, {"daemon-reexec"}, {"restart", "dbus.service"}} {
-		// By the socket of the user's systemd, which needs no bus.
-		if err := errors.Join(session.ctl(restart...), session.ctl("stop", "mine.service")); err != nil {
+	k := &killer{unit: "brittle.service"}
+	t.Cleanup(bus.System().Listen(k))
+	for range 5 {
+		k.left.Store(3)
+		if err := system.ctl("kill", "--signal=KILL", "brittle.service"); err != nil {
 			t.Fatal(err)
 		}
 		deadline := time.Now().Add(20 * time.Second)
-		for session.ctl("is-active", "--quiet", "mine.service") != nil {
+		for k.left.Load() > 0 || system.ctl("is-active", "--quiet", "brittle.service") != nil {
 			if time.Now().After(deadline) {
-				t.Fatalf("after %v it is not started again", restart)
+				t.Fatalf("it is not started again, and was to be killed %d times more", k.left.Load())
+			}
+		}
+	}
+}
+
+// Whatever happens while there is no bus, or no systemd to ask, is put right afterwards.
+func TestNothingIsLostWhenTheBusOrSystemdIsRestarted(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		manager
+		needs   func(testing.TB)
+		session bool
+	}{
+		{"of the system", system, needs.Systemd, false},
+		{"of the user", session, needs.UserBus, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.needs(t)
+			tt.install(t, "many@.service", sleeper)
+			var units []string
+			for i := range 20 {
+				units = append(units, fmt.Sprintf("many@%d.service", i))
+			}
+			t.Cleanup(func() { _ = errors.Join(tt.ctl("stop", "many@*.service"), tt.ctl("reset-failed", "many@*.service")) })
+			_, stop := run(t, &svc.Config{State: "running", Session: tt.session}, func(err error) {
+				// What has just been started may be killed at once.
+				if !errors.Is(err, bus.ErrMissing) && !strings.Contains(err.Error(), "bus has ended") && !strings.Contains(err.Error(), " has not worked: ") {
+					t.Errorf("it fails otherwise: %v", err)
+				}
+			}, units...)
+			defer stop()
+			for range 2 {
+				tt.disrupted(t, units)
+			}
+		})
+	}
+}
+
+// disrupted restarts the bus and systemd in several ways, kills units each time meanwhile and
+// stops some afterwards, and waits until they run. It calls systemd by a socket of its own.
+func (m manager) disrupted(t *testing.T, units []string) {
+	t.Helper()
+	for _, steps := range [][][]string{
+		{{"restart", "dbus.service"}},
+		{{"daemon-reexec"}},
+		{{"daemon-reload"}, {"restart", "dbus.service"}, {"daemon-reexec"}, {"restart", "dbus.service"}},
+		{{"stop", "dbus.socket", "dbus.service"}, append([]string{"stop"}, units[:10]...), {"start", "dbus.socket", "dbus.service"}},
+	} {
+		pids, err := exec.Command("systemctl", append(append(m.flags, "show", "--value", "--property=MainPID"), units[10:]...)...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var beside sync.WaitGroup
+		beside.Go(func() {
+			for text := range strings.FieldsSeq(string(pids)) {
+				if pid, err := strconv.Atoi(text); err == nil && pid > 1 { // 0 is one that is about to start
+					_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+				}
+				time.Sleep(10 * time.Millisecond) // so that it goes on all the time
+			}
+		})
+		for _, step := range steps {
+			if err := m.ctl(step...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		beside.Wait()
+		_ = m.ctl(append([]string{"stop"}, units[:5]...)...) // fails if what stops is started again
+		deadline := time.Now().Add(20 * time.Second)
+		for m.ctl(append([]string{"is-active", "--quiet"}, units...)...) != nil {
+			if time.Now().After(deadline) {
+				t.Fatalf("after %v not all are started again", steps)
 			}
 			time.Sleep(5 * time.Millisecond)
 		}

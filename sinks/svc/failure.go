@@ -154,7 +154,7 @@ func (s *svc) end(ctx context.Context, u bus.Unit) string {
 	case end == "signal" || end == "core-dump":
 		return "it was killed by the signal " + s.property(ctx, "ExecMainStatus")
 	case end == "success" && u.Active == "inactive":
-		return "it has ended at once, without an error: a unit that shall be running needs a process that stays, or RemainAfterExit=yes"
+		return "it has ended at once, without an error, or was stopped: a unit that shall be running needs a process that stays, or RemainAfterExit=yes"
 	case end == "exec-condition":
 		return "its ExecCondition= does not let it"
 	case end != "success" && end != "start-limit-hit":

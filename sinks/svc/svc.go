@@ -252,8 +252,8 @@ func (s *svc) files(ctx context.Context, u bus.Unit) (string, error) {
 
 // reread has systemd read the files of the unit if they have changed.
 func (s *svc) reread(ctx context.Context, apply bool, u *bus.Unit, files string, out *sinks.Outcome) (reloaded bool, err error) {
-	// It has looked for a file in vain that is there now.
-	late := u.Load == "not-found" && files != absent && files != ""
+	// It has looked for a file in vain that is there now, or could not load the unit then.
+	late := (u.Load == "not-found" || u.Load == "error") && files != absent && files != ""
 	need := u.NeedReload || late || u.Load == "loaded" && s.dropInsDiffer(*u)
 	if !need {
 		s.stale = false
@@ -269,7 +269,7 @@ func (s *svc) reread(ctx context.Context, apply bool, u *bus.Unit, files string,
 	}
 	*u, err = s.bus.Unit(ctx, s.unit)
 	// Do it once: if it doesn't help it never will.
-	s.stale = err == nil && (u.NeedReload || s.dropInsDiffer(*u))
+	s.stale = err == nil && (u.NeedReload || u.Load == "error" || s.dropInsDiffer(*u))
 	return true, err
 }
 

@@ -52,8 +52,8 @@ func Of(session bool) *Bus {
 }
 
 // A Listener is told of what happens on a bus. Its methods are called by the goroutine
-// that reads the connection, one at a time: they return at once and call nothing of
-// the bus. They may be called for a moment after its stop function has returned.
+// that reads the connection, or by one that has called the bus: they return at once and call
+// nothing of the bus. They may be called for a moment after its stop function has returned.
 type Listener interface {
 	// Changed tells that an object has emitted a signal.
 	Changed(Change)
@@ -75,7 +75,9 @@ type Change struct {
 	Unit  bool
 	Stamp uint64
 
-	// Own says that a job which this process has asked for is under way for the unit.
+	// Own says that a job which this process has asked for is under way for the unit. What
+	// has happened after its end, and before whoever asked for it knew, is told once more
+	// without it.
 	Own bool
 }
 
@@ -96,7 +98,7 @@ type Bus struct {
 	down       chan struct{}  // holds one item when the connection may have broken
 	rules      map[string]int // match rules that listeners have asked for
 	units      int            // calls of WatchUnits
-	own        map[dbus.ObjectPath]int
+	own        map[dbus.ObjectPath]*owned
 	announced  announced
 	nextReload *reload // others may join it
 	lastReload *reload

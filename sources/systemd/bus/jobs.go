@@ -56,12 +56,7 @@ func (b *Bus) ReloadOrTryRestart(ctx context.Context, unit string) (Result, erro
 }
 
 func (b *Bus) job(ctx context.Context, method, unit string) (Result, error) {
-	mine := []dbus.ObjectPath{UnitPath(unit)}
-	if primary := Primary(unit, b == user); primary != unit {
-		mine = append(mine, UnitPath(primary))
-	}
-	b.owns(mine, 1)
-	defer b.owns(mine, -1)
+	defer b.owning(unit)()
 	l, done, err := b.use(ctx)
 	if err != nil {
 		return Unknown, err
@@ -102,24 +97,81 @@ func (b *Bus) job(ctx context.Context, method, unit string) (Result, error) {
 	}
 }
 
+// owned is a unit for which jobs of this process are under way.
+type owned struct {
+	jobs   int
+	stamp  uint64  // of the last change
+	ended  bool    // such a job has, and who asked for it may not know
+	missed *Change // since then
+}
+
+// owning has changes of a unit be this process's Own until the function that it returns is
+// called.
+func (b *Bus) owning(unit string) (end func()) {
+	mine := []dbus.ObjectPath{UnitPath(unit)}
+	if primary := Primary(unit, b == user); primary != unit {
+		mine = append(mine, UnitPath(primary))
+	}
+	b.owns(mine, 1)
+	return func() { b.owns(mine, -1) }
+}
+
 // owns notes that jobs of this process are under way for units, or no longer.
 func (b *Bus) owns(units []dbus.ObjectPath, by int) {
+	var missed []Change
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.own == nil {
-		b.own = make(map[dbus.ObjectPath]int)
+		b.own = make(map[dbus.ObjectPath]*owned)
 	}
 	for _, u := range units {
-		if b.own[u] += by; b.own[u] == 0 {
+		o := b.own[u]
+		if o == nil {
+			o = &owned{}
+			b.own[u] = o
+		}
+		if by < 0 && o.missed != nil {
+			missed = append(missed, *o.missed)
+			o.missed = nil
+		}
+		if o.jobs += by; o.jobs == 0 {
 			delete(b.own, u)
+		}
+	}
+	listeners := b.listeners
+	b.mu.Unlock()
+	for _, c := range missed {
+		for _, l := range listeners {
+			l.Changed(c)
 		}
 	}
 }
 
-func (b *Bus) isOwn(unit dbus.ObjectPath) bool {
+// jobEnded is called when a job has that may be one of this process.
+func (b *Bus) jobEnded(unit dbus.ObjectPath) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.own[unit] > 0
+	if o := b.own[unit]; o != nil {
+		o.ended = true
+	}
+}
+
+// isOwn tells whether c is about a unit for which a job of this process is under way.
+// Systemd tells of what a job has done before it tells of the end of the job, but it may
+// tell that again.
+func (b *Bus) isOwn(c Change) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := b.own[c.Path]
+	if o == nil {
+		return false
+	}
+	news := c.Stamp == 0 || c.Stamp != o.stamp
+	o.stamp = c.Stamp
+	if o.ended && news {
+		c.Stamp = 0 // else it is taken for told already
+		o.missed = &c
+	}
+	return true
 }
 
 // ask has systemd begin a job. The channel has the result, or is closed without one when
@@ -182,14 +234,32 @@ func (l *link) forget(job dbus.ObjectPath) {
 }
 
 // jobRemoved hands the result of a job to who waits for it.
-func (l *link) jobRemoved(job dbus.ObjectPath, result string) {
+func (l *link) jobRemoved(job dbus.ObjectPath, unit, result string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if end, ok := l.jobs[job]; ok {
+	end, mine := l.jobs[job]
+	if mine || l.asking > 0 {
+		l.bus.jobEnded(UnitPath(unit))
+	}
+	if mine {
 		end <- result
 		delete(l.jobs, job)
 	} else if l.asking > 0 {
 		l.early[job] = result
+	}
+}
+
+// Hold has systemd remember how a unit has ended until release is called: of one that is
+// inactive it forgets all at once. Until then changes of the unit are the caller's Own, as
+// for a job, since it may have to be loaded. It is no error if systemd does not hold it.
+func (b *Bus) Hold(ctx context.Context, unit string) (release func()) {
+	end := b.owning(unit)
+	_, err := b.Call(ctx, service, root, manager+"RefUnit", unit)
+	return func() {
+		if err == nil {
+			_, _ = b.Call(context.WithoutCancel(ctx), service, root, manager+"UnrefUnit", unit)
+		}
+		end()
 	}
 }
 

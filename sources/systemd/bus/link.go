@@ -249,13 +249,16 @@ func (l *link) managerSignal(member string, s *dbus.Signal) {
 	switch member {
 	case "JobRemoved":
 		path, ok := at[dbus.ObjectPath](s.Body, 1)
-		result, ok2 := at[string](s.Body, 3)
-		if ok && ok2 {
-			l.jobRemoved(path, result)
+		unit, ok2 := at[string](s.Body, 2)
+		result, ok3 := at[string](s.Body, 3)
+		if ok && ok2 && ok3 {
+			l.jobRemoved(path, unit, result)
 		}
 	case "UnitNew":
 		if path, ok := at[dbus.ObjectPath](s.Body, 1); ok {
-			l.tell(Change{Path: path, What: "new", Unit: true, Own: l.bus.isOwn(path)})
+			c := Change{Path: path, What: "new", Unit: true}
+			c.Own = l.bus.isOwn(c)
+			l.tell(c)
 		}
 	case "UnitRemoved":
 		if path, ok := at[dbus.ObjectPath](s.Body, 1); ok {
@@ -277,7 +280,7 @@ func (l *link) unitSignal(s *dbus.Signal) {
 	if !ok {
 		return
 	}
-	c := Change{Path: s.Path, Unit: true, Own: l.bus.isOwn(s.Path)}
+	c := Change{Path: s.Path, Unit: true}
 	active, _ := changed["ActiveState"].Value().(string)
 	sub, _ := changed["SubState"].Value().(string)
 	if active == "" && sub == "" {
@@ -286,6 +289,7 @@ func (l *link) unitSignal(s *dbus.Signal) {
 	l.told(s.Path, active)
 	c.What = active + " " + sub
 	c.Stamp, _ = changed["StateChangeTimestampMonotonic"].Value().(uint64)
+	c.Own = l.bus.isOwn(c)
 	l.tell(c)
 }
 

@@ -178,17 +178,6 @@ func (b *Bus) UnitProperty(ctx context.Context, unit, iface, name string) (any, 
 	return b.Property(ctx, service, path, "org.freedesktop.systemd1."+iface, name)
 }
 
-// Hold has systemd remember how a unit has ended until release is called: of one that is
-// inactive it forgets all at once. It is a courtesy, and no error if systemd does not.
-func (b *Bus) Hold(ctx context.Context, unit string) (release func()) {
-	if _, err := b.Call(ctx, service, root, manager+"RefUnit", unit); err != nil {
-		return func() {}
-	}
-	return func() {
-		_, _ = b.Call(context.WithoutCancel(ctx), service, root, manager+"UnrefUnit", unit)
-	}
-}
-
 // FileState says how a unit is installed: "enabled", "disabled", "masked", "static" and so
 // on, as systemctl is-enabled does. It is ErrNoUnit if there is no file of it.
 func (b *Bus) FileState(ctx context.Context, unit string) (string, error) {
