@@ -287,5 +287,5 @@ func (p *publisher) failed(ops []mesh.Op, err error) {
 
 // settled says that the mesh has all that this host exports.
 func (p *publisher) settled() bool {
-	return p.x.store == nil || p.x.opts.Noop || p.synced && p.writes == 0 && len(p.pending) == 0 && len(p.alone) == 0
+	return p.x.shares == nothing || p.x.opts.Noop || p.synced && p.writes == 0 && len(p.pending) == 0 && len(p.alone) == 0
 }
