@@ -58,6 +58,7 @@ func (n *node) begin(how server.Options) *attempt {
 	how.ClientURLs, how.PeerURLs = n.a.client, n.a.peer
 	how.AdvertiseClientURLs, how.AdvertisePeerURLs = n.a.advertiseClient, n.a.advertisePeer
 	how.Log = n.p.log.With("part", "server")
+	how.GRPC = n.p.guard.Options()
 	if f, ok := n.p.id.ServerTLS(); ok {
 		how.TLS = server.TLS{
 			CertFile: f.Cert, KeyFile: f.Cert, CAFile: f.CA,

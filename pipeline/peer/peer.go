@@ -85,6 +85,7 @@ type Peer struct {
 	o      Options
 	log    *slog.Logger
 	id     *identity.Identity
+	guard  *identity.Guard
 	notes  *notes
 	client *clientv3.Client
 	store  *etcd.Store
@@ -161,6 +162,7 @@ func (p *Peer) open(ctx context.Context) error {
 	if err := p.admit(ctx); err != nil {
 		return err
 	}
+	p.guard = identity.NewGuard(p.id, p.log)
 	if err := p.choose(); err != nil {
 		return err
 	}
@@ -173,6 +175,7 @@ func (p *Peer) open(ctx context.Context) error {
 	p.wg.Go(p.run)
 	p.wg.Go(p.lead)
 	p.wg.Go(p.probe)
+	p.secure()
 	go func() {
 		p.wg.Wait()
 		if err := context.Cause(p.ctx); !errors.Is(err, errClosed) {

@@ -18,6 +18,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"filippo.io/age"
@@ -52,11 +53,12 @@ type RegistrarOptions struct {
 	// Guard, if there is one, is told of certificates that were revoked.
 	Guard *Guard
 
-	// Listen is the address for those who want to join, such as 192.0.2.1:2381. Port 0
-	// stands for one that is free.
+	// Listen is the address for those who want to join, such as 192.0.2.1:2381. If the port
+	// is taken, another one is used that is free.
 	Listen string
 
-	// Advertise is the address that others are told, if it isn't Listen.
+	// Advertise is the name or the address of this host that others are told, if it isn't
+	// that of Listen.
 	Advertise string
 
 	// Life is how long certificates are good: the Life of this package if it is 0.
@@ -94,21 +96,43 @@ func Register(ctx context.Context, o RegistrarOptions) (*Registrar, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Listen)
+	// A mesh may have been one without certificates.
+	if err := Enable(ctx, o.Client, o.Store.Host()); err != nil {
+		return nil, err
+	}
+	listener, url, err := listen(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("listening for hosts that want to join: %w", err)
 	}
-	r := &Registrar{o: o, a: a, failing: make(map[netip.Prefix]*rate.Limiter), revoked: make(map[string]bool)}
-	r.url = "https://" + o.Advertise
-	if o.Advertise == "" {
-		r.url = "https://" + listener.Addr().String()
-	}
+	r := &Registrar{o: o, a: a, url: url, failing: make(map[netip.Prefix]*rate.Limiter), revoked: make(map[string]bool)}
 	if err := r.announce(ctx); err != nil {
-		listener.Close()
-		return nil, err
+		return nil, errors.Join(err, listener.Close())
 	}
 	r.serve(listener)
 	return r, nil
+}
+
+// listen returns the URL for others, too.
+func listen(ctx context.Context, o RegistrarOptions) (net.Listener, string, error) {
+	host, _, err := net.SplitHostPort(o.Listen)
+	if err != nil {
+		return nil, "", err
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		listener, err = new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if o.Advertise != "" {
+		host = o.Advertise
+	}
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		return nil, "", errors.Join(err, listener.Close())
+	}
+	return listener, "https://" + net.JoinHostPort(host, port), nil
 }
 
 // URL is where others find it.
