@@ -123,7 +123,7 @@ func (b *lineBuffer) Write(p []byte) (int, error) { *b = append(*b, p...); retur
 // traced says whether the starts of CheckApplys have to be known. A run that ends at the
 // first convergence need not know them to tell whether it has converged.
 func (a *agent) traced() bool {
-	return a.events != nil || a.opts.maxRuntime.given || !a.opts.convergedTimeout.given ||
+	return a.events != nil || a.opts.maxRuntime.given || !a.opts.convergedTimeout.given || a.opts.together() ||
 		a.log.Enabled(context.Background(), slog.LevelDebug)
 }
 
@@ -195,20 +195,22 @@ func (a *agent) subscribe(ctx context.Context) error {
 		Dir:   kept.place.Dir,
 		Noop:  a.opts.noop,
 		Log:   a.log,
+
+		Together: a.opts.together(),
 	})
-	return pipeline.Run(exchange.Graphs(graphs), pipeline.Options{
+	return exchange.Results(pipeline.Run(exchange.Graphs(graphs), pipeline.Options{
 		Sources:          append(files, mesh.NewSource(link)),
 		Log:              a.log,
 		Noop:             a.opts.noop,
 		MaxParallel:      int(a.opts.maxParallel),
 		Resync:           a.opts.resync.Duration,
 		ConvergedTimeout: a.opts.convergedTimeout.Duration,
-		ConvergedExit:    a.opts.convergedTimeout.given,
+		ConvergedExit:    a.opts.convergedTimeout.given && !a.opts.together(),
 		Trace:            a.traced(),
 		State:            kept.state,
 		Kinds:            reg,
 		Fights:           a.opts.flapping.Fights,
-	}).Subscribe(ctx, a.observe)
+	})).Subscribe(ctx, a.observe)
 }
 
 // observe takes a result in. It never waits: everything slow is behind a buffer.
@@ -237,7 +239,7 @@ func (a *agent) observe(r pipeline.Result) bool {
 			a.draw.put(r.Graph)
 		}
 	case pipeline.Converged:
-		if a.opts.convergedTimeout.given && a.prog.Exits {
+		if a.opts.convergedTimeout.given && !a.opts.together() && a.prog.Exits {
 			partFromInotify()
 		}
 		if !a.opts.convergedTimeout.given && !a.settled {

@@ -152,6 +152,9 @@ Exit status:
 	return cmd
 }
 
+// together says that the run ends when all hosts of the mesh have converged.
+func (o *runOptions) together() bool { return o.convergedScope.value == scopeMesh }
+
 // check finds mistakes that no flag has on its own.
 func (o *runOptions) check() error {
 	if o.file == "" {
