@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -155,7 +156,7 @@ func TestSizes(t *testing.T) {
 	if l, err := s.List(t.Context(), "/many/"); err != nil || len(l.Entries) != mesh.MaxOps || !l.Entries[0].Bound {
 		t.Errorf("got %d entries, %v", len(l.Entries), err)
 	}
-	if _, err := s.Write(t.Context(), mesh.Txn{Ops: append(ops, mesh.Put("/one-more", nil))}); err == nil {
+	if _, err := s.Write(t.Context(), mesh.Txn{Ops: slices.Concat(ops, []mesh.Op{mesh.Put("/one-more", nil)})}); err == nil {
 		t.Error("more than MaxOps changes pass")
 	}
 }

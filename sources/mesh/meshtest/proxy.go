@@ -69,7 +69,7 @@ func newProxy(at, to string) (*Proxy, error) {
 
 // close ends the proxy, and all connections.
 func (p *Proxy) close() {
-	p.listener.Close()
+	_ = p.listener.Close() // and with it the file
 	p.Cut()
 	p.wg.Wait()
 }
