@@ -61,6 +61,7 @@ func (u *unit) receive(w *wiring, s *special) error {
 	if err != nil {
 		return err
 	}
+	u.engine.redeclare(u, resource, false) // before the old one ends, as in a swap
 	if old, ok := u.resource().(sinks.Closer); ok {
 		if err := old.Close(); err != nil {
 			u.engine.opts.Log.Warn("not closed in order", "res", u.vertex.String(), "error", err)
@@ -69,7 +70,6 @@ func (u *unit) receive(w *wiring, s *special) error {
 	u.engine.values.Lock()
 	s.inbox.built = resource
 	u.engine.values.Unlock()
-	u.engine.redeclare(u, resource, false)
 	return nil
 }
 

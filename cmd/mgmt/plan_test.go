@@ -63,9 +63,9 @@ resources:
   - {name: root, state: exists}
 `
 
-// ofTheSystem are the kinds that ask the kernel or a service and not files that could be
+// ofTheSystem are the kinds that ask the kernel, a service or the mesh and not files that could be
 // here. To be run for real they need a host of their own, as the tests of each have.
-var ofTheSystem = []string{"cron", "hostname", "mount", "net", "nspawn", "pkg", "svc", "sysctl"}
+var ofTheSystem = []string{"cron", "hostname", "kv", "mount", "net", "nspawn", "pkg", "schedule", "svc", "sysctl"}
 
 // TestPlanLeavesNoTrace compares the access times of all files and directories before and
 // after plans of a host on a file system that notes each access.

@@ -12,6 +12,7 @@ import (
 	httpclient "github.com/mgmtproject/mgmt/sinks/http_client"
 	httpserver "github.com/mgmtproject/mgmt/sinks/http_server"
 	httpserverfile "github.com/mgmtproject/mgmt/sinks/http_server_file"
+	"github.com/mgmtproject/mgmt/sinks/kv"
 	"github.com/mgmtproject/mgmt/sinks/line"
 	"github.com/mgmtproject/mgmt/sinks/mount"
 	"github.com/mgmtproject/mgmt/sinks/msg"
@@ -21,6 +22,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks/password"
 	"github.com/mgmtproject/mgmt/sinks/pkg"
 	"github.com/mgmtproject/mgmt/sinks/print"
+	"github.com/mgmtproject/mgmt/sinks/schedule"
 	sshauthorizedkey "github.com/mgmtproject/mgmt/sinks/ssh_authorized_key"
 	"github.com/mgmtproject/mgmt/sinks/svc"
 	"github.com/mgmtproject/mgmt/sinks/sysctl"
@@ -41,6 +43,7 @@ var Specs = []sinks.Spec{
 	httpclient.Spec,
 	httpserver.Spec,
 	httpserverfile.Spec,
+	kv.Spec,
 	line.Spec,
 	mount.Spec,
 	msg.Spec,
@@ -50,6 +53,7 @@ var Specs = []sinks.Spec{
 	password.Spec,
 	pkg.Spec,
 	print.Spec,
+	schedule.Spec,
 	sshauthorizedkey.Spec,
 	svc.Spec,
 	sysctl.Spec,

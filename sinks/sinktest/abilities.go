@@ -189,7 +189,7 @@ func (k *kit) reversed() {
 	if err != nil || !reflect.DeepEqual(cfg, again) {
 		k.Fatalf("what undoes it, %+v, is not the same when it is read again from its parameters %q: %+v, %v", cfg, saved, again, err)
 	}
-	undo, err := cfg.Build(k.c.Resource, sinks.Options{Log: slog.New(slog.DiscardHandler)})
+	undo, err := cfg.Build(k.c.Resource, sinks.Options{Log: slog.New(slog.DiscardHandler), Mesh: k.c.Mesh})
 	if err != nil {
 		k.Fatalf("what undoes it can't be built: %v", err)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/params"
+	"github.com/mgmtproject/mgmt/sources/mesh"
 )
 
 // patience is how long anything may take that should happen at once.
@@ -46,6 +47,9 @@ type Case struct {
 	// nothing; see Files. It is required beside Disturb.
 	State func() (string, error)
 
+	// Mesh is what the resource is kept in, if it is in the mesh; see package meshtest.
+	Mesh mesh.Store
+
 	// Undone is a fingerprint of what the kind, a sinks.Reverser, brings back when the
 	// resource is undone after it has repaired a disturbance; see Contents. Nil is for what
 	// can't be undone.
@@ -72,7 +76,7 @@ func Run(t *testing.T, spec sinks.Spec, cases ...Case) {
 // that contains want.
 func Invalid(t *testing.T, spec sinks.Spec, name string, values map[string]any, want string) {
 	t.Helper()
-	switch _, _, err := build(spec, name, values); {
+	switch _, _, err := build(spec, name, values, nil); {
 	case err == nil:
 		t.Errorf("%s[%s]: %v is accepted, want an error with %q", spec.Kind, name, values, want)
 	case !strings.Contains(err.Error(), want):
@@ -83,14 +87,14 @@ func Invalid(t *testing.T, spec sinks.Spec, name string, values map[string]any, 
 // Build returns the resource that the parameters describe, as a graph file would.
 func Build(t testing.TB, spec sinks.Spec, name string, values map[string]any) sinks.Resource {
 	t.Helper()
-	r, _, err := build(spec, name, values)
+	r, _, err := build(spec, name, values, nil)
 	if err != nil {
 		t.Fatalf("%s[%s]: %v", spec.Kind, name, err)
 	}
 	return r
 }
 
-func build(spec sinks.Spec, name string, values map[string]any) (sinks.Resource, sinks.Config, error) {
+func build(spec sinks.Spec, name string, values map[string]any, store mesh.Store) (sinks.Resource, sinks.Config, error) {
 	if _, err := sinks.NewRegistry(spec); err != nil {
 		return nil, nil, err
 	}
@@ -98,7 +102,7 @@ func build(spec sinks.Spec, name string, values map[string]any) (sinks.Resource,
 	if err := params.DecodeMap(cfg, values); err != nil {
 		return nil, nil, err
 	}
-	r, err := cfg.Build(name, sinks.Options{Log: slog.New(slog.DiscardHandler), Ref: spec.Kind + "[" + name + "]"})
+	r, err := cfg.Build(name, sinks.Options{Log: slog.New(slog.DiscardHandler), Ref: spec.Kind + "[" + name + "]", Mesh: store})
 	return r, cfg, err
 }
 
@@ -129,7 +133,7 @@ func (k *kit) run() {
 	k.planned()
 	k.reversed()
 	k.check("in the end")
-	if _, cfg, err := build(k.spec, k.c.Resource, k.c.Params); err != nil || !reflect.DeepEqual(cfg, k.cfg) {
+	if _, cfg, err := build(k.spec, k.c.Resource, k.c.Params, nil); err != nil || !reflect.DeepEqual(cfg, k.cfg) {
 		k.Errorf("the Config has changed while the resource ran, so a new graph would seem to differ: %+v, %v; was %+v", k.cfg, err, cfg)
 	}
 }
@@ -137,7 +141,7 @@ func (k *kit) run() {
 // build makes the resource, which touches nothing.
 func (k *kit) build() {
 	before := k.state()
-	r, cfg, err := build(k.spec, k.c.Resource, k.c.Params)
+	r, cfg, err := build(k.spec, k.c.Resource, k.c.Params, k.c.Mesh)
 	if err != nil {
 		k.Fatalf("building it: %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/sources/all"
+	"github.com/mgmtproject/mgmt/sources/mesh"
 )
 
 // watched has a watch of the resource see a disturbance, which is then repaired, and
@@ -45,7 +46,7 @@ func (k *kit) observe() *observer {
 	if len(o.watches) == 0 {
 		k.Fatal("the state can be disturbed, but the resource watches nothing")
 	}
-	available := all.New(slog.New(slog.DiscardHandler))
+	available := append(all.New(slog.New(slog.DiscardHandler)), mesh.NewSource(k.c.Mesh))
 	for _, w := range o.watches {
 		i := slices.IndexFunc(available, func(s sources.Source) bool { return s.Name() == w.Source() })
 		if i < 0 {
