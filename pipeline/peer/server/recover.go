@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -71,9 +72,11 @@ func (h Holding) Newer(other Holding) bool {
 // and no leader.
 func Survey(ctx context.Context, client *clientv3.Client, endpoints []string) []Holding {
 	found := make([]Holding, len(endpoints))
+	var asking sync.WaitGroup
 	for i, e := range endpoints {
-		found[i] = survey(ctx, client, e)
+		asking.Go(func() { found[i] = survey(ctx, client, e) })
 	}
+	asking.Wait()
 	return found
 }
 

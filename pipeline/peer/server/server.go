@@ -127,7 +127,9 @@ type Server struct {
 
 // Start starts a server and returns when it takes part in its mesh: at once when it is
 // alone, and otherwise as soon as there is a leader. If ctx ends before, it stops it again.
-// Nobody hears of ctx later. If the data in Dir is of another server, or of one that was
+// One that has to be sent all there is in one piece, since the log of the others doesn't go
+// back far enough, takes some seven seconds: etcd loses its first word. ctx doesn't matter
+// later. If the data in Dir is of another server, or of one that was
 // removed from the mesh, it is set aside first; the error is ErrRemoved if it is only now
 // that the server learns of it.
 func Start(ctx context.Context, o Options) (*Server, error) {
@@ -294,11 +296,7 @@ func (s *Server) giveUp(why error) {
 // close ends everything that belongs to the server, those who wait for news included:
 // they find another server.
 func (s *Server) close() {
-	if !errors.Is(s.why(), ErrRemoved) {
-		if err := s.etcd.Server.TryTransferLeadershipOnShutdown(); err != nil {
-			s.options.Log.Debug("nobody has taken the lead over", "error", err)
-		}
-	}
+	s.handOver()
 	s.bridge.end()
 	s.mu.Lock()
 	streams := s.streams
@@ -312,6 +310,23 @@ func (s *Server) close() {
 	s.bridge.close()
 	if err := s.lock.Close(); err != nil {
 		s.options.Log.Warn("the lock of the server can't be closed", "error", err)
+	}
+}
+
+// handOver gives the lead to another server if this one has it. One that is out of reach
+// of the others doesn't wait for them for long.
+func (s *Server) handOver() {
+	if errors.Is(s.why(), ErrRemoved) {
+		return
+	}
+	handed := make(chan error, 1)
+	go func() { handed <- s.etcd.Server.TryTransferLeadershipOnShutdown() }()
+	select {
+	case err := <-handed:
+		if err != nil {
+			s.options.Log.Debug("nobody has taken the lead over", "error", err)
+		}
+	case <-time.After(2 * time.Second): // it ends with the server
 	}
 }
 

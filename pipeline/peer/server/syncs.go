@@ -82,6 +82,12 @@ func (s syncs) p99() time.Duration {
 	return low.limit
 }
 
+// slowness is how slow a disk was when that was said last.
+type slowness struct {
+	p99   time.Duration
+	since time.Time
+}
+
 // checkSyncs warns of a disk that is too slow: the whole mesh waits for those of most
 // servers.
 func (k *keeper) checkSyncs() {
@@ -91,7 +97,12 @@ func (k *keeper) checkSyncs() {
 		return // a few more, until next time
 	}
 	k.syncs = now
-	if p99 := recent.p99(); p99 > k.options.Upkeep.SlowSync {
+	p99 := recent.p99()
+	switch {
+	case p99 <= k.options.Upkeep.SlowSync:
+		k.slow = slowness{}
+	case p99 > 2*k.slow.p99 || time.Since(k.slow.since) > 10*k.options.Upkeep.Every:
+		k.slow = slowness{p99, time.Now()}
 		k.options.Log.Warn("the disk of the server is slow, which all hosts of the mesh wait for",
 			"fsync_p99", p99.Round(10*time.Microsecond), "limit", k.options.Upkeep.SlowSync,
 			"writes", recent.total(), "path", k.options.Dir)

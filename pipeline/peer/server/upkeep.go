@@ -88,6 +88,7 @@ type keeper struct {
 	*Server
 	past   []moment // of the last KeepAge, oldest first
 	syncs  syncs
+	slow   slowness
 	crowds bool // too much of what is still in use, which has been said
 }
 
@@ -238,35 +239,39 @@ func (k *keeper) heal() error {
 	if !full || !k.turn(time.Now()) {
 		return nil
 	}
-	k.options.Log.Warn("the quota of the mesh is used up, making room", "size", bytes(k.etcd.Server.Backend().Size()),
-		"quota", bytes(k.options.Quota))
+	return k.makeRoom()
+}
+
+// makeRoom makes the database smaller and takes back the alarm of this server if that helps.
+func (k *keeper) makeRoom() error {
+	log := k.options.Log.With("quota", bytes(k.options.Quota))
+	size, _ := k.size()
+	if !k.crowds {
+		log.Warn("the quota of the mesh is used up, making room", "size", bytes(size))
+	}
 	if err := k.compact(k.etcd.Server.KV().Rev(), true); err != nil {
 		return err
 	}
-	if size, used := k.size(); size > used {
+	k.etcd.Server.Backend().ForceCommit() // only then is it known what lies idle
+	size, used := k.size()
+	limit := k.options.Quota - k.options.Quota/10 // with more, the next writes would raise the alarm again
+	if used > limit {
+		if !k.crowds {
+			log.Error("the mesh holds too much to take more: export less, or allow more", "size", bytes(used))
+		}
+		k.crowds = true
+		return nil
+	}
+	k.crowds = false
+	if size > limit {
 		if err := k.defragment(); err != nil {
 			return err
 		}
 	}
-	return k.reopen()
-}
-
-// reopen takes back this server's alarm if there is room.
-func (k *keeper) reopen() error {
-	size, _ := k.size()
-	// Just below the quota the next writes would raise the alarm again.
-	crowds := size > k.options.Quota-k.options.Quota/10
-	if crowds && !k.crowds {
-		k.options.Log.Error("the mesh holds too much to take more: export less, or allow more",
-			"size", bytes(size), "quota", bytes(k.options.Quota))
-	}
-	if k.crowds = crowds; crowds {
-		return nil
-	}
 	if err := k.disarm(k.ID()); err != nil {
 		return err
 	}
-	k.options.Log.Info("the mesh takes what is written again", "size", bytes(size), "quota", bytes(k.options.Quota))
+	log.Info("the mesh takes what is written again", "size", bytes(k.etcd.Server.Backend().Size()))
 	return nil
 }
 
