@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,9 +11,6 @@ import (
 	"github.com/mgmtproject/mgmt/pipeline"
 	"github.com/mgmtproject/mgmt/pipeline/state"
 )
-
-// prefixVariable is the variable of the environment that stands for --prefix.
-const prefixVariable = "MGMT_PREFIX"
 
 // directory is a flag with the path of a directory.
 type directory struct{ path string }
@@ -45,34 +40,7 @@ func prefixFlag(cmd *cobra.Command, d *directory, usage string) {
 
 // choose returns the directory below which runs keep what survives them, and whether
 // somebody has asked for that one.
-func (d directory) choose() (prefix string, asked bool, err error) {
-	if d.path != "" {
-		return d.path, true, nil
-	}
-	if dir := os.Getenv(prefixVariable); dir != "" {
-		return dir, true, nil
-	}
-	dir, err := defaultPrefix()
-	return dir, false, err
-}
-
-func defaultPrefix() (string, error) {
-	// systemd.exec(5): what StateDirectory= has made, absolute, and more after a colon.
-	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); filepath.IsAbs(dir) {
-		return dir, nil
-	}
-	if os.Geteuid() == 0 {
-		return "/var/lib/mgmt", nil
-	}
-	// The XDG Base Directory Specification: a path that is not absolute is ignored.
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "mgmt"), nil
-	}
-	if dir := os.Getenv("HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, ".local/state/mgmt"), nil
-	}
-	return "", errors.New("neither XDG_STATE_HOME nor HOME says where the state directory is")
-}
+func (d directory) choose() (prefix string, asked bool, err error) { return instance.Prefix(d.path) }
 
 // kept is what survives a run, or is left by an earlier one.
 type kept struct {

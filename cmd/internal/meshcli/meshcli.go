@@ -79,7 +79,7 @@ is made.`,
 	root.SetIn(p.In)
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
-	root.AddCommand(serveCommand(p))
+	root.AddCommand(initCommand(p), inviteCommand(p), serveCommand(p))
 	command.Prepare(root)
 	return root
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -95,10 +96,23 @@ func ParseToken(s string) (Token, error) {
 	if binary.BigEndian.Uint32(sum) != crc32.ChecksumIEEE(text) || json.Unmarshal(text, &t) != nil {
 		return Token{}, damaged
 	}
+	if err := checkURLs(t.URLs); err != nil {
+		return Token{}, err
+	}
 	if !idForm.MatchString(t.ID) || len(t.Secret) != secretBytes || len(t.Fingerprint) != sha256.Size || len(t.URLs) == 0 {
 		return Token{}, errors.New("the token is from another version of mgmt")
 	}
 	return t, nil
+}
+
+// checkURLs says whether secrets can be sent to all URLs.
+func checkURLs(urls []string) error {
+	for _, text := range urls {
+		if u, err := url.Parse(text); err != nil || u.Scheme != "https" || u.Port() == "" || u.Path != "" {
+			return fmt.Errorf("nobody can join at %q, expected a URL such as https://192.0.2.1:2381", text)
+		}
+	}
+	return nil
 }
 
 // invitation is what the mesh keeps of a token. Its secret can't be found from it.
@@ -177,6 +191,9 @@ func Invite(ctx context.Context, store mesh.Store, id *Identity, o InviteOptions
 		if o.URLs, err = joinURLs(ctx, store); err != nil {
 			return Token{}, err
 		}
+	}
+	if err := checkURLs(o.URLs); err != nil {
+		return Token{}, err
 	}
 	_, ca := id.certificate()
 	t := Token{
