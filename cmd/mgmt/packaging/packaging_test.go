@@ -351,12 +351,25 @@ func (m *machine) mistaken(t *testing.T) {
 	m.eventually(t, "cat /etc/managed", "mended")
 }
 
+// boots boots the host again, in order and after its power failed, into the target that a
+// host usually boots, of which nothing else is enabled.
 func (m *machine) boots(t *testing.T) {
-	m.sh(t, "systemctl stop mgmt.service")
-	m.state(t, "mgmt.service", "inactive")
-	m.sh(t, "rm /etc/managed; systemctl start multi-user.target")
-	m.state(t, "mgmt.service", "active")
-	m.eventually(t, "cat /etc/managed", "mended")
+	m.sh(t, "systemctl add-wants mgmt-testhost.target multi-user.target; systemctl enable mgmt-once.timer")
+	for _, again := range []func(context.Context) error{m.Reboot, m.Reset} {
+		m.sh(t, "sync; systemctl stop mgmt.service; rm /etc/managed")
+		if err := again(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.state(t, "mgmt.service", "active")
+		m.eventually(t, "cat /etc/managed", "mended")
+		if state := m.sh(t, "systemctl is-active multi-user.target mgmt-once.timer; systemctl is-system-running"); state != "active\nactive\nrunning" {
+			t.Errorf("the target, the timer and the system are %q", state)
+		}
+		if next := m.property(t, "mgmt-once.timer", "NextElapseUSecMonotonic"); next == "" || next == "infinity" {
+			t.Errorf("the timer is due at %q", next)
+		}
+	}
+	m.sh(t, "systemctl disable --now mgmt-once.timer")
 }
 
 func (m *machine) yields(t *testing.T) {

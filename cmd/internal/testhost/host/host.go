@@ -54,7 +54,7 @@ type Bind struct {
 
 // Host is a machine that runs, from Boot to Stop.
 type Host struct {
-	// Leader is its process 1, by the number that it has here.
+	// Leader is its process 1, by the number that it has here. Another boot changes it.
 	Leader int
 
 	process *os.Process // systemd-nspawn
@@ -63,7 +63,14 @@ type Host struct {
 
 	mu      sync.Mutex // guards the rest
 	units   int
+	again   *start   // what follows the end of systemd-nspawn; nil for nothing
 	remains *remains // nil once they are removed
+}
+
+// start is one start of systemd-nspawn.
+type start struct {
+	address string     // of who is told of process 1
+	result  chan error // tells whether it has worked
 }
 
 // stopGrace is how long a host may take to shut down, about ten times what it takes.
@@ -99,20 +106,93 @@ func Boot(ctx context.Context, opts Options) (_ *Host, err error) {
 	if netns != nil {
 		defer netns.Close() // the host is in it by then
 	}
-	// nspawn tells here of process 1, and that it is ready. The address is abstract:
-	// no file, so none to remove.
-	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: "@mgmt-testhost-" + h.remains.id})
+	notify, first, err := h.listen()
 	if err != nil {
 		return nil, impossible(err)
 	}
-	if err := h.start(opts, netns, notify.LocalAddr().String()); err != nil {
-		return nil, errors.Join(err, notify.Close())
+	go h.power(opts, netns, first)
+	if err := <-first.result; err != nil {
+		<-h.exited
+		return nil, errors.Join(impossible(err), notify.Close())
 	}
 	if err := h.ready(ctx, notify); err != nil {
 		h.kill()
 		return nil, fmt.Errorf("booting a test host: %w%s", err, h.console)
 	}
 	return h, nil
+}
+
+// Reboot shuts the host down and boots it again, with what is on its disk, and waits as
+// Boot does. What doesn't end within three seconds is killed. Nothing may run in it
+// meanwhile by Run. After an error the host has ended.
+func (h *Host) Reboot(ctx context.Context) error {
+	nspawn := h.process
+	return h.reboot(ctx, func() { _ = nspawn.Signal(syscall.SIGTERM) }) // fails only if it has ended
+}
+
+// Reset is Reboot for a host whose power fails, and comes back.
+func (h *Host) Reset(ctx context.Context) error {
+	leader := h.Leader
+	return h.reboot(ctx, func() { _ = syscall.Kill(leader, syscall.SIGKILL) })
+}
+
+func (h *Host) reboot(ctx context.Context, end func()) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, bootGrace, fmt.Errorf("not ready after %v", bootGrace))
+	defer cancel()
+	select {
+	case <-h.exited:
+		return errors.New("the test host has ended: boot another one")
+	default:
+	}
+	notify, next, err := h.listen()
+	if err != nil {
+		return err
+	}
+	if err = h.restart(next, end); err == nil {
+		if err = h.ready(ctx, notify); err == nil {
+			return nil
+		}
+		h.kill()
+	}
+	return fmt.Errorf("booting a test host again: %w%s", errors.Join(err, notify.Close()), h.console)
+}
+
+// restart has next follow the end of systemd-nspawn, which it brings about.
+func (h *Host) restart(next *start, end func()) error {
+	nspawn, leader := h.process, h.Leader // the next start changes them
+	h.mu.Lock()
+	h.again = next
+	h.mu.Unlock()
+	for _, force := range []func(){
+		end,
+		func() { _ = syscall.Kill(leader, syscall.SIGKILL) }, // all of these fail only if it has ended
+		func() { _ = nspawn.Kill() },
+	} {
+		select {
+		case <-h.exited: // Leader may be the number of another process now
+			return errors.New("it has ended by itself")
+		default:
+		}
+		force()
+		select {
+		case err := <-next.result:
+			return err
+		case <-h.exited:
+			return errors.New("it has ended by itself")
+		case <-time.After(stopGrace):
+		}
+	}
+	return errors.New("it does not end")
+}
+
+// listen makes the socket at which nspawn tells of process 1, and that it is ready. The
+// address is abstract: no file, so none to remove.
+func (h *Host) listen() (*net.UnixConn, *start, error) {
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: "@mgmt-testhost-" + h.remains.id})
+	if err != nil {
+		return nil, nil, err
+	}
+	return notify, &start{notify.LocalAddr().String(), make(chan error, 1)}, nil
 }
 
 // check finds what makes a boot impossible before anything is touched.
@@ -163,24 +243,37 @@ func (o Options) namespace(ctx context.Context) (*os.File, error) {
 
 func impossible(err error) error { return fmt.Errorf("%w: %w", ErrImpossible, err) }
 
-// start starts systemd-nspawn in a mount namespace of its own. A thread that lives as
-// long as the host owns that namespace; nspawn dies with the thread, so with us.
-func (h *Host) start(opts Options, netns *os.File, notify string) error {
-	started := make(chan error, 1)
-	go func() {
-		defer close(h.exited)
-		runtime.LockOSThread() // for good: the thread ends with this function
-		cmd, err := h.launch(opts, netns, notify)
-		started <- err
+// power starts systemd-nspawn in a mount namespace of its own, again when it has ended and
+// that is asked for. The thread that it runs on lives as long as the host and owns that
+// namespace; nspawn dies with the thread, so with us.
+func (h *Host) power(opts Options, netns *os.File, next *start) {
+	defer close(h.exited)
+	runtime.LockOSThread()  // for good: the thread ends with this function
+	plugged := netns != nil // it is closed later
+	err := prepare(opts, netns)
+	for {
+		var cmd *exec.Cmd
 		if err == nil {
-			_ = cmd.Wait() // whoever asks for the end knows why
+			cmd, err = h.launch(opts, plugged, next.address)
 		}
-	}()
-	if err := <-started; err != nil {
-		<-h.exited
-		return err
+		if next.result <- err; err != nil {
+			return
+		}
+		_ = cmd.Wait() // whoever asks for the end knows why
+		if next = h.next(); next == nil {
+			return
+		}
+		err = h.remains.renew()
 	}
-	return nil
+}
+
+// next is what follows the end of systemd-nspawn.
+func (h *Host) next() *start {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next := h.again
+	h.again = nil
+	return next
 }
 
 // join is the script that joins control groups, gets a /proc for its PID namespace, and
@@ -190,15 +283,12 @@ while [ "$n" -gt 0 ]; do echo 0 >"$1/cgroup.procs" || exit; shift; n=$((n-1)); d
 mount -t proc proc /proc || exit
 exec systemd-nspawn "$@"`
 
-// launch runs on the thread of start.
-func (h *Host) launch(opts Options, netns *os.File, notify string) (*exec.Cmd, error) {
-	if err := prepare(opts, netns); err != nil {
-		return nil, impossible(err)
-	}
+// launch runs on the thread of power.
+func (h *Host) launch(opts Options, plugged bool, notify string) (*exec.Cmd, error) {
 	args := append([]string{"-c", join, "sh", strconv.Itoa(len(h.remains.cgroups))}, h.remains.cgroups...)
-	cmd := exec.Command("sh", append(args, nspawnArgs(opts, netns != nil)...)...)
+	cmd := exec.Command("sh", append(args, nspawnArgs(opts, plugged)...)...)
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)
-	if netns != nil {
+	if plugged {
 		// As with --private-network: else /sys/class/net is of the real machine.
 		cmd.Env = append(cmd.Env, "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network")
 	}
@@ -210,9 +300,9 @@ func (h *Host) launch(opts Options, netns *os.File, notify string) (*exec.Cmd, e
 		Setpgid:    true, // Ctrl-C is for us: we stop it in order
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, impossible(err)
+		return nil, err
 	}
-	h.process = cmd.Process
+	h.process, h.Leader = cmd.Process, 0
 	return cmd, nil
 }
 

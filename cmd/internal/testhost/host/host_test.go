@@ -90,6 +90,52 @@ func TestWhatAHostHas(t *testing.T) {
 	}
 }
 
+func TestAHostComesBackWithItsDisk(t *testing.T) {
+	network, err := host.NewNetwork(t.Context())
+	if errors.Is(err, host.ErrImpossible) {
+		t.Skipf("needs a test host: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { network.Close() })
+	for _, tt := range []struct {
+		name  string
+		again func(*host.Host, context.Context) error
+		ended string // what a service has written that ends in order
+	}{
+		{"after a reboot", (*host.Host).Reboot, "it has ended"},
+		{"when its power was away", (*host.Host).Reset, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := boot(t, host.Options{Name: "tree", Network: network, Address: "10.98.0.1/24"})
+			first := output(t, h, "sh", "-ec", `
+				printf '[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=sh -c "echo it runs >>/root/log"\nExecStop=sh -c "echo it has ended >>/root/ended"\n[Install]\nWantedBy=mgmt-testhost.target\n' >/etc/systemd/system/s.service
+				systemctl daemon-reload; systemctl enable --now s 2>/dev/null; touch /tmp/t /run/r; cat /proc/sys/kernel/random/boot_id /etc/machine-id`)
+			for n := 2; n <= 3; n++ {
+				leader := h.Leader
+				if err := tt.again(h, t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if h.Leader == leader {
+					t.Error("process 1 is the same")
+				}
+				if got, want := output(t, h, "sh", "-c", "systemctl is-active s; cat /root/log; sort -u /root/ended 2>/dev/null; true"), "active\n"+strings.Repeat("it runs\n", n)+tt.ended; got != strings.TrimSpace(want) {
+					t.Errorf("there is %q, want %q", got, want)
+				}
+				if got := output(t, h, "sh", "-c", "ls /tmp/t /run/r 2>/dev/null; cat /etc/machine-id; ip -o -4 addr show dev host0 | grep -o 10.98.0.1/24"); !strings.HasSuffix(first, strings.TrimSuffix(got, "\n10.98.0.1/24")) || !strings.HasSuffix(got, "/24") {
+					t.Errorf("there is %q, and it was %q", got, first)
+				}
+			}
+			if err := h.Stop(); err != nil {
+				t.Error(err)
+			}
+			if err := tt.again(h, t.Context()); err == nil || !strings.Contains(err.Error(), "ended") {
+				t.Errorf("of a host that was stopped, got %v", err)
+			}
+		})
+	}
+}
+
 func TestRunHandsOverAllOfAProgram(t *testing.T) {
 	h := boot(t, host.Options{})
 	var stdout, stderr bytes.Buffer

@@ -43,12 +43,23 @@ func newRemains() (*remains, error) {
 	if _, err := r.file.WriteString(strings.Join(r.cgroups, "\n") + "\n"); err != nil {
 		return nil, errors.Join(err, r.remove())
 	}
-	for _, dir := range r.cgroups {
-		if err := makeCgroup(dir); err != nil {
-			return nil, errors.Join(err, r.remove())
-		}
+	if err := r.renew(); err != nil {
+		return nil, errors.Join(err, r.remove())
 	}
 	return r, nil
+}
+
+// renew makes the control groups, anew if they are there.
+func (r *remains) renew() error {
+	for _, dir := range r.cgroups {
+		if err := removeCgroup(dir); err != nil {
+			return err
+		}
+		if err := makeCgroup(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // note opens the file path, which did not exist, and locks it.
