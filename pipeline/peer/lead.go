@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
-
-	"go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/mgmtproject/mgmt/operators"
 	"github.com/mgmtproject/mgmt/pipeline/peer/members"
@@ -15,13 +15,8 @@ import (
 	"github.com/mgmtproject/mgmt/streams"
 )
 
-const (
-	// termTTL is how long nobody leads after the leader has died without a word, in seconds.
-	termTTL = 5
-
-	// againAfter is when a host stands for election again after something went wrong.
-	againAfter = time.Second
-)
+// againAfter is when a host stands for election again after something went wrong.
+const againAfter = time.Second
 
 // ballot says whether this host stands for election: those do that run a voter.
 type ballot struct {
@@ -72,13 +67,13 @@ func (p *Peer) lead() {
 			continue
 		}
 		ctx, cancel := context.WithCancel(p.ctx)
-		go func() {
+		p.wg.Go(func() {
 			defer cancel()
 			select {
 			case <-changed:
 			case <-ctx.Done():
 			}
-		}()
+		})
 		err := p.term(ctx)
 		if err != nil && ctx.Err() == nil {
 			p.log.Debug("term of leader ended", "err", err)
@@ -88,42 +83,60 @@ func (p *Peer) lead() {
 	}
 }
 
-// term stands for election once, and leads until it is over.
+// term stands for election once, and leads until it is over. Each host that stands has a
+// bound key, and the one whose key is the oldest leads. A host that was away for too long
+// loses its key, and gets a younger one.
 func (p *Peer) term(ctx context.Context) error {
-	// The session must outlive ctx to be given back, so that another host can lead at once.
-	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	session, err := concurrency.NewSession(p.client, concurrency.WithTTL(termTTL), concurrency.WithContext(own))
-	if err != nil {
-		return err
-	}
-	defer func() {
-		giveUp := time.AfterFunc(time.Second, cancel)
-		defer giveUp.Stop()
-		if err := session.Close(); err != nil {
-			p.log.Debug("term of leader not given back", "err", err)
-		}
-	}()
 	ctx, over := context.WithCancelCause(ctx)
-	defer over(nil)
-	go func() {
-		select {
-		case <-session.Done():
-			over(errLost)
-		case <-ctx.Done():
+	own := members.LeaderPrefix + p.o.Host
+	op := mesh.Put(own, []byte(p.o.Host))
+	op.Bound = true
+	defer func() {
+		over(nil)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if _, err := p.store.Write(ctx, mesh.Txn{Ops: []mesh.Op{mesh.Delete(own)}}); err != nil {
+			p.log.Debug("lead not given back", "err", err)
 		}
 	}()
-	election := concurrency.NewElection(session, members.LeaderPrefix)
-	if err := election.Campaign(ctx, p.o.Host); err != nil {
+	if _, err := p.store.Write(ctx, mesh.Txn{Ops: []mesh.Op{op}}); err != nil {
 		return err
 	}
-	p.log.Info("leading the mesh")
-	p.leads.Store(true)
-	defer p.leads.Store(false)
-	l := &leader{p: p, election: election, alive: map[string]members.Alive{}, down: map[members.ID]time.Time{}, over: over, again: make(bell, 1)}
-	err = l.run(ctx)
-	p.log.Info("not leading the mesh any more", "why", reason(ctx, err))
-	return err
+	var flow sync.WaitGroup
+	defer flow.Wait()
+	defer over(nil)
+	standing := map[string]int64{} // since when
+	var l *leader
+	return p.store.Changes(mesh.Below(members.LeaderPrefix)).Subscribe(ctx, func(c mesh.Change) bool {
+		update(standing, c)
+		since, there := standing[own]
+		first := there && since == slices.Min(slices.Collect(maps.Values(standing)))
+		if l != nil && (!first || since != l.since) {
+			over(errLost)
+			return false
+		}
+		if first && l == nil {
+			l = &leader{
+				p: p, own: own, since: since, over: over, again: make(bell, 1),
+				alive: map[string]members.Alive{}, down: map[members.ID]time.Time{},
+			}
+			flow.Go(func() { l.run(ctx) })
+		}
+		return true
+	})
+}
+
+// update keeps track of when keys came into being.
+func update(created map[string]int64, c mesh.Change) {
+	if c.Reset {
+		clear(created)
+	}
+	for _, e := range c.Put {
+		created[e.Key] = e.Created
+	}
+	for _, key := range c.Deleted {
+		delete(created, key)
+	}
 }
 
 var (
@@ -131,19 +144,13 @@ var (
 	errYield = errors.New("it leaves")
 )
 
-func reason(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	return err
-}
-
 // leader is one term of the leader.
 type leader struct {
-	p        *Peer
-	election *concurrency.Election
-	over     context.CancelCauseFunc
-	again    bell // a moment has come to look again
+	p     *Peer
+	own   string // the key by which this host leads, since that revision
+	since int64
+	over  context.CancelCauseFunc
+	again bell // a moment has come to look again
 
 	mu    sync.Mutex
 	heard bool // alive is complete
@@ -160,7 +167,10 @@ const (
 )
 
 // run is the flow of the leader.
-func (l *leader) run(ctx context.Context) error {
+func (l *leader) run(ctx context.Context) {
+	l.p.log.Info("leading the mesh")
+	l.p.leads.Store(true)
+	defer l.p.leads.Store(false)
 	sinks := []operators.Sink{
 		membersVertex: l.p.sink("members", l.reconcile),
 		publishVertex: l.p.sink("published servers", l.publish),
@@ -169,23 +179,23 @@ func (l *leader) run(ctx context.Context) error {
 	alive := streams.Map(streams.Do(l.p.changes(mesh.Below(mesh.AlivePrefix)), l.note), func(mesh.Change) operators.Input {
 		return wake(membersVertex)
 	})
-	return flow(ctx, sinks, edges,
+	err := flow(ctx, sinks, edges,
 		alive,
 		heard(l.again, membersVertex),
 		l.p.watched(mesh.Below(members.NamedPrefix), membersVertex),
 		l.p.watched(mesh.Key(members.IdealKey), membersVertex))
+	l.over(err)
+	l.p.log.Info("not leading the mesh any more", "why", context.Cause(ctx))
 }
 
 // stillLeads asks the mesh, right before something is changed: this host may have been
 // stopped for a while without noticing.
 func (l *leader) stillLeads(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	resp, err := l.p.client.Get(ctx, l.election.Key())
+	e, found, err := l.p.store.Get(ctx, l.own)
 	if err != nil {
 		return fmt.Errorf("asking who leads: %w", err)
 	}
-	if len(resp.Kvs) == 0 || resp.Kvs[0].CreateRevision != l.election.Rev() {
+	if !found || e.Created != l.since {
 		l.over(errLost)
 		return errLost
 	}

@@ -24,8 +24,36 @@ type town struct {
 	grace time.Duration
 }
 
+const shortGrace = 2 * time.Second
+
+// grace is that of the hosts of a town.
+var grace = shortGrace
+
 func newTown(t *testing.T) *town {
-	return &town{t: t, dir: t.TempDir(), hosts: map[string]*peer.Peer{}, grace: 2 * time.Second}
+	return &town{t: t, dir: t.TempDir(), hosts: map[string]*peer.Peer{}, grace: grace}
+}
+
+// eventually waits until something holds.
+func (w *town) eventually(what string, holds func() bool) {
+	w.t.Helper()
+	for began := time.Now(); !holds(); {
+		if time.Since(began) > 60*time.Second {
+			w.t.Fatalf("it never came to be that %s", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// read reads a file of JSON.
+func (w *town) read(path string, into any) {
+	w.t.Helper()
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(text, into)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // start opens a host with seeds.
@@ -140,6 +168,25 @@ func (w *town) settles(want string) time.Duration {
 	}
 	w.t.Fatalf("the voters are %q, hosts are told of %q, want %q", got, told, want)
 	return 0
+}
+
+// settled checks that the voters stay as they are for a while.
+func (w *town) settled(want string) {
+	w.t.Helper()
+	for began := time.Now(); time.Since(began) < time.Second; time.Sleep(50 * time.Millisecond) {
+		if got := w.voters(); got != want {
+			w.t.Fatalf("the voters are %q, want %q", got, want)
+		}
+	}
+}
+
+// setAside checks how often a host has set data aside.
+func (w *town) setAside(host string, want int) {
+	w.t.Helper()
+	aside, err := filepath.Glob(filepath.Join(w.dir, host, "server", "aside-*"))
+	if err != nil || len(aside) != want {
+		w.t.Errorf("%s has set aside %q, %v, want %d", host, aside, err, want)
+	}
 }
 
 // told is what the leader tells all hosts.

@@ -25,7 +25,7 @@ func (p *Peer) serve(ctx context.Context) (changed bool, err error) {
 	if ended != nil {
 		changed = true
 		if errors.Is(ended, server.ErrRemoved) {
-			if err := p.node.setAside(ctx, "its member was removed from the mesh"); err != nil {
+			if err := p.node.setAside(ctx, whyAside); err != nil {
 				return true, err
 			}
 		}
@@ -39,7 +39,7 @@ func (p *Peer) serve(ctx context.Context) (changed bool, err error) {
 	}
 	switch {
 	case named == 0 && a == nil:
-		return changed, nil
+		return changed, p.tidy(ctx)
 	case a != nil && (named == a.member || a.member == 0):
 		return changed, p.await(ctx, a)
 	case a != nil:
@@ -75,16 +75,31 @@ func (p *Peer) await(ctx context.Context, a *attempt) error {
 
 // demote stops a server that nobody asks for, once it is sure that it is no member.
 func (p *Peer) demote(ctx context.Context, a *attempt) error {
-	all, err := p.members(ctx)
-	if err != nil {
+	is, err := p.isMember(ctx, a.member)
+	if err != nil || is {
+		return err // if it is, the leader will name it
+	}
+	return p.node.setAside(ctx, whyAside)
+}
+
+// tidy sets data aside that this host has from when it was a member.
+func (p *Peer) tidy(ctx context.Context) error {
+	data, has, err := p.node.data()
+	if err != nil || !has {
+		return nil // there is time until it is to be one again
+	}
+	is, err := p.isMember(ctx, members.ID(data.Member))
+	if err != nil || is {
 		return err
 	}
-	for _, m := range all {
-		if members.ID(m.ID) == a.member {
-			return nil // the leader will name it
-		}
-	}
-	return p.node.setAside(ctx, "its member was removed from the mesh")
+	return p.node.setAside(ctx, whyAside)
+}
+
+const whyAside = "its member was removed from the mesh"
+
+func (p *Peer) isMember(ctx context.Context, id members.ID) (bool, error) {
+	all, err := p.members(ctx)
+	return slices.ContainsFunc(all, func(m *etcdserverpb.Member) bool { return members.ID(m.ID) == id }), err
 }
 
 func (p *Peer) members(ctx context.Context) ([]*etcdserverpb.Member, error) {

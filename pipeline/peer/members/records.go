@@ -17,9 +17,9 @@ const (
 	// ServersKey has the Servers of the mesh.
 	ServersKey = mesh.ServerPrefix + "servers"
 
-	// LeaderPrefix is where the servers elect the one that decides; the oldest key below it
-	// holds the name of the host.
-	LeaderPrefix = mesh.ServerPrefix + "leader"
+	// LeaderPrefix has a bound key for each host that runs a voter. That with the oldest one
+	// leads.
+	LeaderPrefix = mesh.ServerPrefix + "leader/"
 
 	// IdealKey has the number of voters to aim at, in digits.
 	IdealKey = mesh.SettingPrefix + "ideal-size"
