@@ -100,13 +100,16 @@ func code(err error) codes.Code {
 	return status.Code(err)
 }
 
+// notForLearners is what a server says that has no vote yet.
+var notForLearners = rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)
+
 // transient tells whether the same call may succeed later, or with another server.
 func transient(err error) bool {
 	switch code(err) {
 	case codes.Unavailable, codes.DeadlineExceeded:
 		return true
 	}
-	return errors.Is(err, rpctypes.ErrAuthOldRevision) || errors.Is(err, rpctypes.ErrLeaseNotFound)
+	return errors.Is(err, rpctypes.ErrAuthOldRevision) || errors.Is(err, rpctypes.ErrLeaseNotFound) || errors.Is(err, notForLearners)
 }
 
 // refused tells whether etcd's access control has said no.
