@@ -82,30 +82,52 @@ func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 // Kill ends the program and all that it has started, as a power cut would: none of them
 // gets to do anything about it.
 func (p *Process) Kill() error {
-	if err := p.Pause(); err != nil {
+	list, err := p.pause()
+	if err != nil {
 		return err
 	}
-	return p.all(syscall.SIGKILL)
+	return signal(syscall.SIGKILL, append(list, p.PID())...)
 }
 
 // Pause stops them all in the middle of whatever they do.
-func (p *Process) Pause() error { return p.all(syscall.SIGSTOP) }
+func (p *Process) Pause() error {
+	_, err := p.pause()
+	return err
+}
+
+// pause returns what the program has started: the program is stopped before that is looked
+// up, and so are those that could start more.
+func (p *Process) pause() ([]int, error) {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return nil, err
+	}
+	for stopped := 0; ; {
+		list, err := descendants(p.PID())
+		if err != nil || len(list) == stopped {
+			return list, err
+		}
+		if err := signal(syscall.SIGSTOP, list...); err != nil {
+			return nil, err
+		}
+		stopped = len(list)
+	}
+}
 
 // Resume lets them go on.
-func (p *Process) Resume() error { return p.all(syscall.SIGCONT) }
-
-// all sends a signal to the program first, so that it starts nothing more.
-func (p *Process) all(s syscall.Signal) error {
-	if err := p.Signal(s); err != nil {
-		return err
-	}
+func (p *Process) Resume() error {
 	list, err := descendants(p.PID())
-	for _, pid := range list {
-		if e := syscall.Kill(pid, s); e != nil && !errors.Is(e, syscall.ESRCH) {
-			err = errors.Join(err, os.NewSyscallError("kill", e))
+	return errors.Join(err, signal(syscall.SIGCONT, append(list, p.PID())...))
+}
+
+// signal sends a signal to processes, some of which may have ended.
+func signal(s syscall.Signal, pids ...int) error {
+	var errs []error
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, s); err != nil && !errors.Is(err, syscall.ESRCH) {
+			errs = append(errs, os.NewSyscallError("kill", err))
 		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // descendants lists what a process has started, and what that has.
