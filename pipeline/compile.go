@@ -28,7 +28,7 @@ func (g *Graph) Compile(opts sinks.Options) error {
 
 // compile leaves out of its checks the vertices that are broken already.
 func (g *Graph) compile(opts sinks.Options) Problems {
-	c := compiler{g: g, problems: slices.Clone(g.problems), exports: map[Position]string{}}
+	c := compiler{g: g, problems: slices.Clone(g.problems), told: map[Position]string{}}
 	g.forgetAutomatic()
 	c.unique(g.Vertices)
 	c.unique(g.Exports)
@@ -43,6 +43,7 @@ func (g *Graph) compile(opts sinks.Options) Problems {
 	c.edges()
 	if len(c.problems) == 0 {
 		c.taint()
+		c.exports()
 	}
 	for _, v := range slices.Concat(g.Vertices, g.Exports) {
 		v.node = nil
@@ -58,7 +59,7 @@ func (g *Graph) compile(opts sinks.Options) Problems {
 type compiler struct {
 	g        *Graph
 	problems Problems
-	exports  map[Position]string // what was wrong with those
+	told     map[Position]string // what was wrong with exported resources
 }
 
 func (c *compiler) report(at Position, hint, format string, args ...any) {
@@ -126,8 +127,8 @@ func (c *compiler) build(v *Vertex, opts sinks.Options) {
 		}
 		switch {
 		case v.Exported && at.Line > 0:
-			c.exports[at] = text
-		case text == c.exports[at]:
+			c.told[at] = text
+		case text == c.told[at]:
 			return
 		}
 		c.report(at, "", "%s: %s", brief(opts.Ref), text)

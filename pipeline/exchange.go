@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mgmtproject/mgmt/sinks"
@@ -58,6 +59,8 @@ type ExchangeOptions struct {
 type Exchange struct {
 	opts ExchangeOptions
 	mail *mailbox[func()]
+
+	wanted atomic.Pointer[map[string]bool] // the resources whose values are wanted
 
 	// All below belongs to the goroutine of Graphs.
 	ctx     context.Context
@@ -246,6 +249,10 @@ func (x *Exchange) connect() {
 	}
 	if needs > x.shares {
 		x.share(needs)
+	}
+	if !x.opts.Noop && !x.out.knows && x.out.secrets() {
+		x.out.knows = true
+		x.watch(x.ctx, mesh.Below(mesh.HostPrefix), x.out.hosts)
 	}
 	if !x.in.watching && slices.ContainsFunc(x.local.Collect, func(c Collect) bool { return c.Live }) {
 		x.in.watching = true

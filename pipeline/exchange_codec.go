@@ -29,10 +29,11 @@ type parcel struct {
 
 	contents
 
-	// Sealed are the contents of one that is secret, for Hosts alone. It was sealed when the
-	// mesh was at the revision SealedAt.
-	Sealed   []byte `json:"sealed,omitempty"`
-	SealedAt int64  `json:"sealed_at,omitempty"`
+	// Sealed are the contents of one that is secret, for the hosts For alone: those of Hosts
+	// that the mesh knew at the revision SealedAt, and the one that exports it.
+	Sealed   []byte   `json:"sealed,omitempty"`
+	For      []string `json:"for,omitempty"`
+	SealedAt int64    `json:"sealed_at,omitempty"`
 }
 
 // contents is what an exported resource is made of, both as a graph file would have it.

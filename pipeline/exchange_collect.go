@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mgmtproject/mgmt/sinks"
@@ -189,11 +190,18 @@ func (c *collector) make(o *offer) (*Vertex, error) {
 		return nil, err
 	}
 	v.Host = o.host
+	if len(p.Sealed) > 0 {
+		v.Meta = new(*v.Meta)
+		v.Meta.Secret = true // here, too
+	}
 	if v.Config, err = moved(v, entry.Pattern); err != nil {
 		return nil, err
 	}
 	alone := Graph{Vertices: []*Vertex{v}}
-	return v, alone.Compile(c.options)
+	if wrong := alone.Compile(c.options); wrong != nil {
+		return nil, errors.New(strings.TrimPrefix(wrong.Error(), v.String()+": "))
+	}
+	return v, nil
 }
 
 // match returns the first entry of collect that takes an offer.

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
-	"slices"
 	"time"
 
+	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/params"
 	"github.com/mgmtproject/mgmt/sources/mesh"
 )
@@ -33,20 +34,34 @@ type publisher struct {
 	x      *Exchange
 	want   map[string]*export // by key
 	there  map[string]version // what the mesh has
+	gone   map[string]int64   // when the mesh has lost what a write under way may have put
 	synced bool               // there is the truth
 
 	pending map[string]bool // keys for which want and there may differ
-	writes  int             // that are under way
 	alone   []string        // keys that were refused together: one of them is at fault
+	writes  int             // that are under way
 	rest    time.Duration   // after the next failure
 	restsTo time.Time
 	ailing  string // the failure that was told
+
+	values    map[string]map[string]any // what resources have sent, by their names and outputs
+	receivers map[string][]string       // keys of what is made of that
+
+	sealer
 }
 
 // export is a resource that is to be published.
 type export struct {
-	v     *Vertex
+	v    *Vertex
+	file string
+
+	// value is what is published. As long as there is none, since a value has not been
+	// received or sealed, what is there stays, unless purge says otherwise.
 	value []byte
+	purge bool
+
+	// plain is the contents of a secret one.
+	plain []byte
 }
 
 // version is a value of the store, as of a revision.
@@ -56,43 +71,32 @@ type version struct {
 }
 
 func (p *publisher) init(x *Exchange) {
-	*p = publisher{x: x, want: map[string]*export{}, there: map[string]version{}, pending: map[string]bool{}, rest: shortRest}
+	*p = publisher{
+		x: x, want: map[string]*export{}, there: map[string]version{}, gone: map[string]int64{}, pending: map[string]bool{}, rest: shortRest,
+		values: map[string]map[string]any{}, sealer: newSealer(),
+	}
 }
 
 // any says that something is to be published.
 func (p *publisher) any() bool { return len(p.want) > 0 }
 
-// exported lists what a graph publishes.
-func exported(g *Graph) []*Vertex {
-	list := slices.Clone(g.Exports)
-	for _, v := range g.Vertices {
-		if len(v.Meta.Export) > 0 && !v.collected {
-			list = append(list, v)
-		}
-	}
-	return list
-}
-
 // adopt makes what g exports what is to be published.
 func (p *publisher) adopt(g *Graph) {
 	old := p.want
-	p.want = map[string]*export{}
+	p.want, p.receivers = map[string]*export{}, map[string][]string{}
 	for _, v := range exported(g) {
-		if len(v.receives) > 0 {
-			continue
-		}
 		key := mesh.ExportKey(p.x.opts.Host, v.Kind, v.Name)
-		if was := old[key]; was != nil && sameExport(was.v, v) {
-			p.want[key] = &export{v, was.value}
+		for _, r := range v.receives {
+			p.receivers[r.from] = append(p.receivers[r.from], key)
+		}
+		if was := old[key]; was != nil && was.file == g.File && sameExport(was.v, v) {
+			was.v = v
+			p.want[key] = was
 			continue
 		}
-		value, err := p.encode(g, v)
-		if err != nil {
-			p.x.opts.Log.Warn("not published", "res", v.String(), "error", err)
-			continue
-		}
-		p.want[key] = &export{v, value}
+		p.want[key] = &export{v: v, file: g.File}
 		p.pending[key] = true
+		p.make(key)
 	}
 	for key := range old {
 		if p.want[key] == nil {
@@ -100,23 +104,85 @@ func (p *publisher) adopt(g *Graph) {
 		}
 	}
 	p.restsTo = time.Time{}
+	p.x.listen(p.receivers)
 }
 
 // sameExport says that two vertices are published as the same.
 func sameExport(a, b *Vertex) bool {
-	return (a.Meta == b.Meta || reflect.DeepEqual(a.Meta, b.Meta)) && params.Equal(a.Config, b.Config)
+	return sameLinks(a, b) && (a.Meta == b.Meta || reflect.DeepEqual(a.Meta, b.Meta)) && params.Equal(a.Config, b.Config)
 }
 
-func (p *publisher) encode(g *Graph, v *Vertex) ([]byte, error) {
-	spec, ok := p.x.opts.Kinds.Spec(v.Kind)
-	if !ok {
-		return nil, errors.New("its kind can't be published")
+// received takes in what a resource has sent.
+func (p *publisher) received(from string, values map[string]any) {
+	if reflect.DeepEqual(p.values[from], values) {
+		return
 	}
-	c, err := pack(v, v.Config, spec)
+	p.values[from] = values
+	for _, key := range p.receivers[from] {
+		p.make(key)
+	}
+}
+
+// make makes the value that is published, unless something is missing for it.
+func (p *publisher) make(key string) {
+	e := p.want[key]
+	err := p.encode(key, e)
 	if err != nil {
-		return nil, err
+		p.x.opts.Log.Warn("not published", "res", e.v.String(), "error", err)
 	}
-	return json.Marshal(parcel{Version: parcelVersion, Hosts: hostsOf(v), File: g.File, contents: c})
+	p.check(key)
+}
+
+func (p *publisher) encode(key string, e *export) error {
+	cfg, missing, err := p.valued(e.v)
+	if err != nil || missing {
+		return err
+	}
+	spec, ok := p.x.opts.Kinds.Spec(e.v.Kind)
+	if !ok {
+		return errors.New("its kind can't be published")
+	}
+	c, err := pack(e.v, cfg, spec)
+	if err != nil {
+		return err
+	}
+	if e.v.isSecret() {
+		e.plain, err = json.Marshal(c)
+		e.value = nil
+		p.unsealed[key] = true
+		return err
+	}
+	e.value, err = json.Marshal(parcel{Version: parcelVersion, Hosts: hostsOf(e.v), File: e.file, contents: c})
+	return err
+}
+
+// valued returns the Config of v with what it receives, and whether some of that is
+// missing.
+func (p *publisher) valued(v *Vertex) (cfg sinks.Config, missing bool, err error) {
+	if len(v.receives) == 0 {
+		return v.Config, false, nil
+	}
+	cfg = params.Clone(v.Config)
+	for _, r := range v.receives {
+		value, ok := p.values[r.from][r.output]
+		if !ok {
+			return nil, true, nil
+		}
+		if err := params.SetValue(cfg, r.param, r.key, value); err != nil {
+			return nil, false, fmt.Errorf("%s, which %s sends as %s: %w", r.param, r.from, r.output, err)
+		}
+	}
+	return cfg, false, nil
+}
+
+// check notes that what the mesh has of a key may not be right any more.
+func (p *publisher) check(key string) {
+	if e := p.want[key]; e != nil {
+		e.purge = e.value == nil && e.v.isSecret() && !p.hides(key, e)
+	}
+	if !p.right(key) {
+		p.pending[key] = true
+	}
 }
 
 // has takes in that the mesh has something.
@@ -131,8 +197,16 @@ func (p *publisher) has(e mesh.Entry, reset bool) {
 // lacks takes in that the mesh has something no more.
 func (p *publisher) lacks(key string, revision int64) {
 	if was, ok := p.there[key]; ok && was.revision <= revision {
-		delete(p.there, key)
+		p.lose(key, revision)
 		p.differs(key, false)
+	}
+}
+
+// lose forgets what the mesh has had of a key.
+func (p *publisher) lose(key string, revision int64) {
+	delete(p.there, key)
+	if p.writes > 0 {
+		p.gone[key] = revision
 	}
 }
 
@@ -140,20 +214,19 @@ func (p *publisher) lacks(key string, revision int64) {
 func (p *publisher) reset(seen map[string]bool, revision int64) {
 	for key, was := range p.there {
 		if !seen[key] && was.revision <= revision {
-			delete(p.there, key)
+			p.lose(key, revision)
 			p.differs(key, true)
 		}
 	}
 	p.synced = true
 }
 
-// differs notes that what the mesh has of a key may not be right.
+// differs takes in that the mesh has something else of a key than it had.
 func (p *publisher) differs(key string, expected bool) {
-	if p.right(key) || p.pending[key] {
+	if p.pending[key] {
 		return
 	}
-	p.pending[key] = true
-	if !expected && p.synced {
+	if p.check(key); p.pending[key] && !expected && p.synced {
 		p.x.opts.Log.Warn("somebody else has changed what this host exports", "key", key, "next", "it is published again")
 		p.restsTo = time.Now().Add(reassertAfter)
 	}
@@ -163,14 +236,18 @@ func (p *publisher) differs(key string, expected bool) {
 func (p *publisher) right(key string) bool {
 	want := p.want[key]
 	has, ok := p.there[key]
-	if want == nil {
+	switch {
+	case want == nil:
 		return !ok
+	case want.value == nil:
+		return !ok || !want.purge
 	}
 	return ok && bytes.Equal(want.value, has.value)
 }
 
 // publish writes what differs.
 func (p *publisher) publish(now time.Time) time.Time {
+	p.seal()
 	if p.x.opts.Noop || !p.synced || len(p.pending) == 0 && len(p.alone) == 0 {
 		return time.Time{}
 	}
@@ -217,7 +294,7 @@ func (p *publisher) batch() []mesh.Op {
 
 // op makes the mesh have of a key what it should.
 func (p *publisher) op(key string) mesh.Op {
-	if want := p.want[key]; want != nil {
+	if want := p.want[key]; want != nil && want.value != nil {
 		return mesh.Put(key, want.value)
 	}
 	return mesh.Delete(key)
@@ -233,7 +310,10 @@ func (p *publisher) write(ops []mesh.Op) {
 
 // written takes in what came of a write.
 func (p *publisher) written(ops []mesh.Op, revision int64, err error) {
-	p.writes--
+	gone := p.gone
+	if p.writes--; p.writes == 0 {
+		p.gone = map[string]int64{}
+	}
 	if err != nil {
 		p.failed(ops, err)
 		return
@@ -245,15 +325,13 @@ func (p *publisher) written(ops []mesh.Op, revision int64, err error) {
 	}
 	for _, op := range ops {
 		switch was := p.there[op.Key]; {
-		case was.revision > revision:
+		case was.revision > revision || gone[op.Key] > revision:
 		case op.Delete:
 			delete(p.there, op.Key)
 		default:
 			p.there[op.Key] = version{op.Value, revision}
 		}
-		if !p.right(op.Key) {
-			p.pending[op.Key] = true
-		}
+		p.check(op.Key)
 	}
 }
 
@@ -287,5 +365,5 @@ func (p *publisher) failed(ops []mesh.Op, err error) {
 
 // settled says that the mesh has all that this host exports.
 func (p *publisher) settled() bool {
-	return p.x.shares == nothing || p.x.opts.Noop || p.synced && p.writes == 0 && len(p.pending) == 0 && len(p.alone) == 0
+	return p.x.shares == nothing || p.x.opts.Noop || p.synced && p.writes == 0 && len(p.pending) == 0 && len(p.alone) == 0 && p.sealing == 0
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/mgmtproject/mgmt/sinks"
 	allsinks "github.com/mgmtproject/mgmt/sinks/all"
 	"github.com/mgmtproject/mgmt/sinks/params"
+	"github.com/mgmtproject/mgmt/sources"
 	"github.com/mgmtproject/mgmt/sources/mesh"
 	"github.com/mgmtproject/mgmt/sources/mesh/meshtest"
 	"github.com/mgmtproject/mgmt/streams"
@@ -256,5 +257,375 @@ func TestNothingIsSharedUnasked(t *testing.T) {
 	}
 	if diff := gocmp.Diff([]string{"true <nil> 0", "false bad 0", "false <nil> 7"}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestWhatIsNotCollected(t *testing.T) {
+	noLeaks(t)
+	node := meshtest.Start(t)
+	a := join(t, node.Store(t, "a"), "a")
+	b := join(t, node.Store(t, "b"), "b")
+	c := join(t, node.Store(t, "c"), "c")
+	raw := node.Store(t, "z")
+
+	put := func(host, kind, name, value string) {
+		t.Helper()
+		if _, err := raw.Write(t.Context(), mesh.Txn{Ops: []mesh.Op{mesh.Put(mesh.ExportKey(host, kind, name), []byte(value))}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("z", "file", "junk", "no JSON")
+	put("z", "file", "newer", `{"v": 2}`)
+	put("z", "file", "param", `{"v": 1, "params": "flavour: sweet\n"}`)
+	put("z", "file", "meta", `{"v": 1, "meta": "shiny: true\n"}`)
+	put("z", "file", "value", `{"v": 1, "params": "mode: nonsense\npath: /z\n"}`)
+	put("z", "file", "range", `{"v": 1, "meta": "retry: -7\n"}`)
+	put("z", "teapot", "kind", `{"v": 1}`)
+	put("z", "exec", "true", `{"v": 1, "meta": "reverse: true\n"}`)
+	put("z", "noop", "good", `{"v": 1, "params": "comment: good\n"}`)
+	put("z", "file", "others", `{"v": 1, "hosts": ["c"], "params": "flavour: sweet\n"}`)
+
+	b.load("graph: g\nresources: {noop: [{name: '@@twice', comment: b}, {name: '@@mine', comment: b}], file: [{name: '@@/both', content: b}, {name: '@@/mine', content: b}]}\n")
+	c.load("graph: g\nresources: {noop: [{name: '@@twice', comment: c}], file: [{name: '@@other', path: /both, content: c}, {name: '@@alone', path: /alone}]}\n")
+	a.load(`
+graph: g
+resources:
+  noop: [{name: mine, comment: a}]
+  file: [{name: own, path: /mine}]
+collect: [{kind: noop}, {kind: file}, {kind: exec}]
+`)
+	want := []string{"noop[mine] a", "file[own] /mine", "noop[good] good of z", "noop[twice] b of b", "file[/both] b of b", "file[alone] /alone of c"}
+	a.has(want...)
+	for res, why := range map[string]string{
+		"file[junk] host=z":  "what was published is no resource",
+		"file[newer] host=z": "published in form 2, and this version of mgmt knows form 1",
+		"file[param] host=z": `doesn't know its parameter \"flavour\"`,
+		"file[meta] host=z":  `doesn't know its meta-parameter \"shiny\"`,
+		"file[value] host=z": "error=\"mode: ",
+		"file[range] host=z": "retry: -7 is too small",
+		"exec[true] host=z":  "can't be reversed",
+		"noop[mine] host=b":  "the graph of this host has a resource of this name",
+		"noop[twice] host=c": "the host b exports one of the same name",
+		"file[/mine] host=b": "file[own] of this host's graph manages the path /mine",
+		"file[other] host=c": "file[/both] of the host b manages the path /both",
+	} {
+		a.says("not collected", "res="+res, why)
+	}
+	for _, silent := range []string{"teapot", "others"} { // nobody asks for them
+		if strings.Contains(a.log.String(), silent) {
+			t.Errorf("the log speaks of %s", silent)
+		}
+	}
+
+	t.Log("what is good stays when it becomes bad, and all is well when it is good again")
+	put("z", "noop", "good", `{"v": 1, "params": "flavour: sweet\n"}`)
+	a.says("noop[good]", "flavour")
+	put("z", "file", "value", `{"v": 1, "params": "mode: \"0600\"\npath: /z\n"}`)
+	a.has(append(want, "file[value] /z of z")...)
+	b.load("graph: g\n")
+	a.has("noop[mine] a", "file[own] /mine", "noop[good] good of z", "noop[twice] c of c", "file[other] /both c of c", "file[alone] /alone of c", "file[value] /z of z")
+}
+
+func TestExportsForSomeHosts(t *testing.T) {
+	noLeaks(t)
+	node := meshtest.Start(t)
+	text := `
+graph: g
+resources:
+  noop:
+  - {name: "@@all", comment: "1"}
+  - {name: "@@forb", comment: "2", meta: {export: [b], retry: 3}}
+  - {name: "@@forac", comment: "3", meta: {export: [c, a]}}
+  - {name: here, comment: "4", meta: {export: ["*"]}}
+  - {name: plain, comment: "5"}
+edges: ["noop[plain] -> noop[forb]", "noop[forb] -> noop[here]", "noop[plain] -> noop[here]"]
+collect: [{kind: noop}]
+`
+	a := join(t, node.Store(t, "a"), "a")
+	a.load(text)
+	a.has("noop[all] 1", "noop[forac] 3", "noop[here] 4", "noop[plain] 5")
+	if got := len(a.newest.Edges); got != 1 {
+		t.Errorf("%d edges are left, want 1", got)
+	}
+	for host, want := range map[string][]string{
+		"b": {"noop[all] 1 of a", "noop[forb] 2 of a", "noop[here] 4 of a"},
+		"c": {"noop[all] 1 of a", "noop[forac] 3 of a", "noop[here] 4 of a"},
+	} {
+		p := join(t, node.Store(t, host), host)
+		p.load("graph: g\ncollect: [{kind: noop}]\n")
+		p.has(want...)
+		for _, v := range p.newest.Vertices {
+			if v.Name == "forb" && v.Meta.Retry != 3 || v.Meta.Export != nil {
+				t.Errorf("%v on %s has the meta-parameters %+v", v, host, v.Meta)
+			}
+		}
+	}
+}
+
+func TestLiveHosts(t *testing.T) {
+	noLeaks(t)
+	node := meshtest.Start(t)
+	a := join(t, node.Store(t, "a"), "a")
+	a.load("graph: g\nresources: {noop: [{name: '@@x'}]}\n")
+	b := join(t, node.Store(t, "b"), "b")
+	b.load("graph: g\ncollect: [{kind: noop, live: true, grace: 300ms}]\n")
+	b.has()
+	die := node.Orphan(t, mesh.AlivePrefix+"a", []byte("{}"))
+	b.has("noop[x] of a")
+	gone := time.Now()
+	die()
+	b.has()
+	if took := time.Since(gone); took < 300*time.Millisecond {
+		t.Errorf("it was let go after %v", took)
+	}
+	die = node.Orphan(t, mesh.AlivePrefix+"a", []byte("{}"))
+	b.has("noop[x] of a")
+	b.load("graph: g\ncollect: [{kind: noop}]\n")
+	die()
+	time.Sleep(400 * time.Millisecond) // longer than it had counted
+	b.has("noop[x] of a")
+}
+
+func TestAPartitionKeepsWhatWasCollected(t *testing.T) {
+	noLeaks(t)
+	node := meshtest.Start(t)
+	dir := t.TempDir()
+	keep := func(o *pipeline.ExchangeOptions) { o.Dir = dir + "/exchange" }
+	a := join(t, node.Store(t, "a"), "a")
+	a.load("graph: g\nresources: {noop: [{name: '@@x', comment: '1'}, {name: '@@y', comment: '1'}]}\n")
+	b := join(t, node.Store(t, "b"), "b", keep)
+	b.load("graph: g\nresources: {noop: [{name: '@@z'}]}\ncollect: [{kind: noop}]\n")
+	b.has("noop[x] 1 of a", "noop[y] 1 of a", "noop[z]")
+
+	node.Stop()
+	b.load("graph: g\nresources: {noop: [{name: own}]}\ncollect: [{kind: noop}]\n")
+	b.has("noop[x] 1 of a", "noop[y] 1 of a", "noop[own]")
+	b.stop()
+	b.newest = nil
+	b.start()
+	b.load("graph: g\nresources: {noop: [{name: again}]}\ncollect: [{kind: noop}]\n")
+	b.has("noop[x] 1 of a", "noop[y] 1 of a", "noop[again]")
+	if first := b.got[len(b.got)-1]; contents(first.Graph) != contents(b.newest) {
+		t.Error("the first graph lacks what was collected")
+	}
+	a.load("graph: g\nresources: {noop: [{name: '@@x', comment: '2'}]}\n")
+	a.says("not published")
+	if err := node.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	b.has("noop[x] 2 of a", "noop[again]")
+	a.says("published again")
+	list, err := node.Store(t, "c").List(t.Context(), mesh.ExportPrefix)
+	if err != nil || len(list.Entries) != 1 {
+		t.Errorf("the mesh has %v, %v; want the one export that is left", list, err)
+	}
+}
+
+func TestExportsOfAnEarlierRunAreWithdrawn(t *testing.T) {
+	noLeaks(t)
+	node := meshtest.Start(t)
+	dir := t.TempDir()
+	store := node.Store(t, "a")
+	a := join(t, store, "a", func(o *pipeline.ExchangeOptions) { o.Dir = dir })
+	a.load("graph: g\nresources: {noop: [{name: '@@x'}, {name: '@@y'}]}\n")
+	holds := func(want int) {
+		t.Helper()
+		a.waitFor(fmt.Sprintf("%d exports", want), func() bool {
+			list, err := store.List(t.Context(), mesh.ExportPrefix)
+			return err == nil && len(list.Entries) == want
+		})
+	}
+	holds(2)
+	a.stop()
+	a.start()
+	a.load("graph: g\n")
+	holds(0)
+
+	t.Log("what somebody else takes away is published again")
+	a.load("graph: g\nresources: {noop: [{name: '@@x'}]}\n")
+	holds(1)
+	if _, err := node.Store(t, "b").Write(t.Context(), mesh.Txn{Ops: []mesh.Op{mesh.Delete(mesh.ExportKey("a", "noop", "x"))}}); err != nil {
+		t.Fatal(err)
+	}
+	a.says("somebody else has changed what this host exports")
+	holds(1)
+}
+
+func TestNoopPublishesNothing(t *testing.T) {
+	noLeaks(t)
+	node := meshtest.Start(t)
+	a := join(t, nil, "a", func(o *pipeline.ExchangeOptions) { o.Noop = true })
+	a.load("graph: g\nresources: {noop: [{name: '@@x'}]}\n")
+	a.has()
+	store := node.Store(t, "b")
+	b := join(t, store, "b", func(o *pipeline.ExchangeOptions) { o.Noop = true })
+	b.load("graph: g\nresources: {noop: [{name: '@@x'}]}\ncollect: [{kind: noop}]\n")
+	c := join(t, node.Store(t, "c"), "c")
+	c.load("graph: g\nresources: {noop: [{name: '@@y'}]}\n")
+	b.has("noop[x]", "noop[y] of c")
+	list, err := store.List(t.Context(), mesh.ExportPrefix)
+	if err != nil || len(list.Entries) != 1 {
+		t.Errorf("the mesh has %v, %v; want what c exports", list, err)
+	}
+}
+
+// knownAs writes what a host leaves for others to know of it.
+func knownAs(t *testing.T, store mesh.Store, host string) {
+	t.Helper()
+	if _, err := store.Write(t.Context(), mesh.Txn{Ops: []mesh.Op{mesh.Put(mesh.HostPrefix+host, []byte("{}"))}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSecretsAreSealed(t *testing.T) {
+	noLeaks(t)
+	node := meshtest.Start(t)
+	stores := map[string]*meshtest.Store{}
+	for _, host := range []string{"a", "b", "d"} {
+		stores[host] = node.Store(t, host)
+		knownAs(t, stores[host], host)
+	}
+	text := `
+graph: g
+resources:
+  noop:
+  - {name: "@@x", comment: hush, meta: {secret: true, export: [b, c]}}
+  - {name: "@@y", comment: open, meta: {export: [b, c]}}
+`
+	a := join(t, stores["a"], "a")
+	a.load(text)
+	collect := "graph: g\ncollect: [{kind: noop}]\n"
+	b := join(t, stores["b"], "b")
+	b.load(collect)
+	b.has("noop[x] hush of a", "noop[y] open of a")
+	for _, v := range b.newest.Vertices {
+		if v.Meta.Secret != (v.Name == "x") {
+			t.Errorf("%v is secret: %v", v, v.Meta.Secret)
+		}
+	}
+	d := join(t, stores["d"], "d")
+	d.load(collect)
+	d.has()
+	a.says("not published for all hosts", "noop[@@x]", "hosts=c")
+
+	stores["c"] = node.Store(t, "c")
+	c := join(t, stores["c"], "c")
+	c.load(collect)
+	c.says("not collected", "noop[x]")
+	c.has("noop[y] open of a")
+	knownAs(t, stores["a"], "c")
+	c.has("noop[x] hush of a", "noop[y] open of a")
+
+	revisions := func() string {
+		t.Helper()
+		list, err := stores["a"].List(t.Context(), mesh.ExportPrefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		for _, e := range list.Entries {
+			if bytes.Contains(e.Value, []byte("hush")) {
+				t.Errorf("%s shows the secret: %s", e.Key, e.Value)
+			}
+			fmt.Fprintln(&b, e.Key, e.Revision)
+		}
+		return b.String()
+	}
+	before := revisions()
+	a.stop()
+	a.start()
+	a.load(text)
+	a.load(text + "  - {name: '@@z'}\n")
+	b.has("noop[x] hush of a", "noop[y] open of a", "noop[z] of a")
+	if after := revisions(); !strings.HasPrefix(after, before) {
+		t.Errorf("what was the same was sealed anew: %s then %s", before, after)
+	}
+
+	t.Log("another key of a host")
+	knownAs(t, stores["a"], "b")
+	a.waitFor("another seal", func() bool { return !strings.HasPrefix(revisions(), before) })
+
+	t.Log("what was public is hidden at once")
+	a.load(strings.ReplaceAll(text, "open, meta: {", "hush, meta: {secret: true, "))
+	b.has("noop[x] hush of a", "noop[y] hush of a")
+	revisions()
+}
+
+func TestSecretsAreNotForAll(t *testing.T) {
+	reg := join(t, nil, "a").options.Kinds
+	for _, test := range []struct{ name, text, want string }{
+		{"a secret resource for all", "graph: g\nresources: {noop: [{name: '@@x', meta: {secret: true}}]}\n",
+			`g:2:20: noop[@@x] holds something secret, and would be published for all hosts; name the hosts in meta.export`},
+		{"a secret resource for all, in so many words", "graph: g\nresources: {noop: [{name: x, meta: {secret: true, export: [b, '*']}}]}\n",
+			`g:2:20: noop[x] holds something secret, and would be published for all hosts; name the hosts in meta.export`},
+		{"a secret that is received", "graph: g\nresources: {password: [{name: p}], file: [{name: '@@/x', content: {from: password[p]}}]}\n",
+			`g:2:43: file[@@/x] holds something secret, and would be published for all hosts; name the hosts in meta.export`},
+		{"a secret that is sent on", "graph: g\nresources: {step: [{name: p, in: hush, meta: {secret: true}}, {name: '@@q', in: {from: 'step[p]'}}]}\n",
+			`g:2:63: step[@@q] holds something secret, and would be published for all hosts; name the hosts in meta.export`},
+		{"a secret that is received, for one host", "graph: g\nresources: {password: [{name: p}], file: [{name: '@@/x', content: {from: password[p]}, meta: {export: [b]}}]}\n", ""},
+		{"a secret that is not exported", "graph: g\nresources: {noop: [{name: x, meta: {secret: true}}]}\n", ""},
+		{"an output that there is not", "graph: g\nresources: {step: [{name: p}, {name: '@@q', in: {from: 'step[p]', output: oot}}]}\n",
+			`g:2:75: step[p] has no output "oot"; did you mean "out"?`},
+		{"an output of the wrong type", "graph: g\nresources: {step: [{name: p}, {name: '@@q', takes: {from: 'step[p]'}}]}\n",
+			`g:2:52: step[p] sends out, a string, but takes of step[@@q] is a duration`},
+		{"one name twice", "graph: g\nresources: {noop: [{name: '@@x'}, {name: x, meta: {export: [b]}}]}\n",
+			`g:2:35: noop[x] is exported, and so is noop[@@x]; give one of them another name, or remove meta.export`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := ""
+			g, err := pipeline.Load("g", []byte(test.text), reg)
+			if err == nil {
+				err = g.Compile(sinks.Options{Dir: "/nowhere"})
+			}
+			if err != nil {
+				got = err.Error()
+			}
+			if got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+// An exported resource that receives values is published when they are there, and again
+// when they change.
+func TestExportsReceive(t *testing.T) {
+	noLeaks(t)
+	node := meshtest.Start(t)
+	knownAs(t, node.Store(t, "b"), "b")
+	a := partyOf(t, node.Store(t, "a"), "a")
+	ctx, cancel := context.WithCancel(t.Context())
+	bells := newBelfry()
+	run := runParty(ctx, a, pipeline.Options{Kinds: a.options.Kinds, Sources: []sources.Source{bells}})
+	run.in <- a.update(`
+graph: g
+resources:
+  step:
+  - {name: open, watch: bell, outcomes: [change, change], values: ["1", "2"]}
+  - {name: shut, hidden: true, values: [hush]}
+  - {name: never, values: ["-"]}
+  - {name: "@@x", in: {from: 'step[open]'}}
+  - {name: "@@y", in: {from: 'step[shut]'}, meta: {export: [b]}}
+  - {name: "@@z", in: {from: 'step[never]'}}
+  - {name: here, in: {from: 'step[open]'}, meta: {export: [b]}}
+`)
+	store := node.Store(t, "b")
+	b := join(t, store, "b")
+	b.load("graph: g\ncollect: [{kind: step}]\n")
+	b.has("step[x] 1 of a", "step[y] hush of a", "step[here] 1 of a")
+	bells.rings <- sources.Event{Source: "bells", Watch: bell("bell")}
+	b.has("step[x] 2 of a", "step[y] hush of a", "step[here] 2 of a")
+	list, err := store.List(t.Context(), mesh.ExportPrefix)
+	if err != nil || len(list.Entries) != 3 {
+		t.Errorf("the mesh has %v, %v; want three", list, err)
+	}
+	for _, e := range list.Entries {
+		if bytes.Contains(e.Value, []byte("hush")) {
+			t.Errorf("%s shows the secret: %s", e.Key, e.Value)
+		}
+	}
+	cancel()
+	if err := run.wait(t); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

@@ -47,6 +47,7 @@ type Graph struct {
 	// Remote is the URL of the host that the graph is meant for; empty for this one.
 	Remote string
 
+	outgoing []outgoing    // what exported resources receive
 	problems Problems      // found by Connect, for Compile
 	options  sinks.Options // those of Compile, with which a run builds resources of received values
 }
@@ -92,6 +93,14 @@ type Vertex struct {
 	broken bool       // already reported: don't build it, don't report what follows from it
 	index  int32      // in Vertices, for Connect
 	node   *yaml.Node // what the file says, for positions, until Compile is done
+}
+
+// outgoing is a Link to an exported resource, in place of the vertex To.
+type outgoing struct {
+	Link
+	to     *Vertex
+	at     int  // in its receives
+	linked bool // there is a Link for the same, since the graph collects it
 }
 
 // received is a value that a vertex is sent, as far as it is a part of its desired state.

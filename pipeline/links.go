@@ -44,9 +44,9 @@ func splitTarget(text string) (param, key string) {
 func (c *compiler) links() {
 	g := c.g
 	for _, v := range g.Vertices {
-		v.receives, v.sends, v.tainted = nil, nil, false
+		v.receives, v.sends, v.tainted = nil, nil, v.Meta != nil && v.Meta.Secret
 	}
-	if len(g.Links) == 0 {
+	if len(g.Links) == 0 && len(g.outgoing) == 0 {
 		return
 	}
 	outputs := map[int32][]sinks.Output{}
@@ -69,6 +69,7 @@ func (c *compiler) links() {
 		to.receives = append(to.receives, received{from.String(), l.Output, l.Param, l.Key})
 		from.sends = append(from.sends, l.Output)
 	}
+	c.outgoing(outputs)
 	for _, v := range g.Vertices {
 		slices.Sort(v.sends)
 		v.sends = slices.Compact(v.sends)
@@ -285,7 +286,7 @@ func (g *Graph) connectLinks() {
 // It reports those that would be shown. The edges make no cycle.
 func (c *compiler) taint() {
 	g := c.g
-	if len(g.Links) == 0 {
+	if len(g.Links) == 0 && len(g.outgoing) == 0 {
 		return
 	}
 	leaving := map[int32][]*Link{}
@@ -297,7 +298,7 @@ func (c *compiler) taint() {
 	for _, at := range g.Order() {
 		v := g.Vertices[at]
 		for _, l := range leaving[at] {
-			direct := l.Secret
+			direct := l.Secret || v.Meta.Secret && c.carriesText(v, l.Output)
 			l.Secret = direct || v.tainted && c.carriesText(v, l.Output)
 			if !l.Secret {
 				continue

@@ -71,7 +71,7 @@ func (l *loader) arrive(a arrival) {
 	own := v.index
 	if v.Exported {
 		// It is built without the value, wherever that will come from.
-		v.receives = append(v.receives, received{output: e.Output, param: a.param, key: a.key})
+		v.receives = append(v.receives, received{output: e.Output, param: params.NameOf(v.Config, a.param), key: a.key})
 		own = l.kinds[v.Kind].exports[v.Name]
 	}
 	ok := false
@@ -83,6 +83,9 @@ func (l *loader) arrive(a arrival) {
 	if !ok || len(wrong) > 0 {
 		v.broken, v.partly = true, false // don't report what follows from the value that is missing
 		return
+	}
+	if v.Exported {
+		l.g.outgoing = append(l.g.outgoing, outgoing{Link: link, to: v, at: len(v.receives) - 1, linked: own >= 0})
 	}
 	if own >= 0 {
 		link.To = own

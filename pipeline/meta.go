@@ -79,6 +79,10 @@ type Meta struct {
 	// Reverse undoes what the resource stood for when it leaves the graph.
 	Reverse bool `param:"reverse"`
 
+	// Secret hides what the resource is made of: its changes are told without the values, and
+	// it is exported to hosts that are listed only, sealed for them.
+	Secret bool `param:"secret"`
+
 	// Safe says that the commands with which the resource only looks have no effect, so
 	// that a plan may run them.
 	Safe bool `param:"safe"`

@@ -9,16 +9,9 @@ func (g *Graph) metaNotes() {
 		count int
 	}
 	semas := map[string]first{}
-	exporting := 0
-	var exports *Vertex
 	for _, v := range g.Vertices {
 		if v.Meta == &defaultMeta {
 			continue
-		}
-		if len(v.Meta.Export) > 0 {
-			if exporting++; exports == nil {
-				exports = v
-			}
 		}
 		for _, text := range v.Meta.Sema {
 			id, count, _ := parseSema(text) // Validate has seen it
@@ -30,16 +23,5 @@ func (g *Graph) metaNotes() {
 					"%s counts the semaphore %s to %d, and %s to %d: the larger number counts", brief(v.String()), id, count, brief(before.v.String()), before.count)})
 			}
 		}
-	}
-	if exports != nil {
-		more := ""
-		switch exporting {
-		case 1:
-		case 2:
-			more = " and one other"
-		default:
-			more = fmt.Sprintf(" and %d others", exporting-1)
-		}
-		g.Notes = append(g.Notes, Note{exports.Pos, "meta.export of " + brief(exports.String()) + more + " has no effect yet: there is no mesh of hosts"})
 	}
 }

@@ -48,24 +48,27 @@ func waitingFor(err error) *WaitingError {
 
 // receive builds the resource anew if the values that it is sent are others than before.
 func (u *unit) receive(w *wiring, s *special) error {
+	old := u.resource()
 	values, changed, err := u.collect(w, s)
 	if err != nil || !changed {
 		return err
 	}
+	var resource sinks.Resource
 	cfg, err := withValues(u.vertex.Config, w.inputs, values)
-	if err != nil {
-		return err
+	if err == nil {
+		g := u.engine.inForce.Load()
+		resource, err = u.vertex.builtOf(cfg, g.options, g.Managed)
 	}
-	g := u.engine.inForce.Load()
-	resource, err := u.vertex.builtOf(cfg, g.options, g.Managed)
-	if err != nil {
-		return err
+	if err == nil {
+		u.engine.redeclare(u, resource, false) // before the old one ends, as in a swap
 	}
-	u.engine.redeclare(u, resource, false) // before the old one ends, as in a swap
-	if old, ok := u.resource().(sinks.Closer); ok {
-		if err := old.Close(); err != nil {
+	if c, ok := old.(sinks.Closer); ok {
+		if err := c.Close(); err != nil {
 			u.engine.opts.Log.Warn("not closed in order", "res", u.vertex.String(), "error", err)
 		}
+	}
+	if err != nil {
+		return err
 	}
 	u.engine.values.Lock()
 	s.inbox.built = resource
@@ -193,13 +196,13 @@ func (a *attempt) hide(outcome *sinks.Outcome, err error) error {
 	return concealed(err, secrets)
 }
 
-// conceal marks as secret the changes of a resource that has received something secret,
-// but for those of parameters that the graph gives itself: the content of a file may be
-// made of the secret, its mode is not.
+// conceal marks as secret the changes of a resource that is secret, or has received
+// something secret; then not those of parameters that the graph gives itself: the content
+// of a file may be made of the secret, its mode is not.
 func (v *Vertex) conceal(changes []sinks.Change) []sinks.Change {
 	changes = slices.Clone(changes)
 	for i, c := range changes {
-		changes[i].Secret = c.Secret || !v.gives(c.Field) && !harmless(v.Config, c)
+		changes[i].Secret = c.Secret || (v.Meta.Secret || !v.gives(c.Field)) && !harmless(v.Config, c)
 	}
 	return changes
 }

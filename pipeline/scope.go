@@ -63,7 +63,7 @@ type scope struct {
 }
 
 // Results passes on what a run tells. It stands behind the Run whose graphs come from
-// Graphs. With ExchangeOptions.Together it completes when all hosts of the mesh that run
+// Graphs, and hears there what resources send to exported ones. With ExchangeOptions.Together it completes when all hosts of the mesh that run
 // with it have converged; it needs Options.Trace then, to know at once when something
 // begins, and ConvergedExit unset. Answers to its own questions, whose Count is negative,
 // are not passed on.
@@ -84,6 +84,9 @@ func (x *Exchange) Results(results streams.Observable[Result]) streams.Observabl
 				quiet = now
 				x.later(func() { x.scope.quiet = now })
 			}
+			if r.Kind == Finished && r.Err == nil && !r.Left && len(r.Outcome.Values) > 0 {
+				x.hears(r)
+			}
 			return emit(r)
 		})
 		if x.scope.decided.Load() {
@@ -91,6 +94,31 @@ func (x *Exchange) Results(results streams.Observable[Result]) streams.Observabl
 		}
 		return err
 	})
+}
+
+// listen says from which resources values are wanted.
+func (x *Exchange) listen(from map[string][]string) {
+	var wanted map[string]bool
+	for name := range from {
+		if wanted == nil {
+			wanted = map[string]bool{}
+		}
+		wanted[name] = true
+	}
+	x.wanted.Store(&wanted)
+}
+
+// hears takes in what a resource has sent.
+func (x *Exchange) hears(r Result) {
+	wanted := x.wanted.Load()
+	if wanted == nil || len(*wanted) == 0 {
+		return
+	}
+	from := r.Vertex.String()
+	if (*wanted)[from] {
+		values := maps.Clone(r.Outcome.Values)
+		x.later(func() { x.out.received(from, values) })
+	}
 }
 
 // calmAfter says whether a run is quiet after a result, if that tells it.

@@ -26,11 +26,13 @@ type runner struct {
 }
 
 func runTogether(ctx context.Context, p *party) *runner {
+	return runParty(ctx, p, pipeline.Options{Trace: true, ConvergedTimeout: 50 * time.Millisecond, Kinds: p.options.Kinds})
+}
+
+func runParty(ctx context.Context, p *party, options pipeline.Options) *runner {
 	m := &runner{host: p.host, in: p.in, ended: make(chan error, 1)}
 	x := pipeline.NewExchange(p.options)
-	results := x.Results(pipeline.Run(x.Graphs(streams.FromChan(m.in)), pipeline.Options{
-		Trace: true, ConvergedTimeout: 50 * time.Millisecond, Kinds: p.options.Kinds,
-	}))
+	results := x.Results(pipeline.Run(x.Graphs(streams.FromChan(m.in)), options))
 	go func() {
 		m.ended <- results.Subscribe(ctx, func(r pipeline.Result) bool {
 			m.mu.Lock()

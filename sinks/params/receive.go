@@ -246,6 +246,17 @@ func IsSecret(cfg sinks.Config, param string) bool {
 	return err == nil && p.secret
 }
 
+// HoldsSecret reports whether any parameter of cfg that is never printed is set.
+func HoldsSecret(cfg sinks.Config) bool {
+	v := reflect.ValueOf(cfg).Elem()
+	for _, p := range tableOf(v.Type()).params {
+		if p.secret && !v.FieldByIndex(p.index).IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
 // IsShown reports whether a parameter of cfg is shown by nature.
 func IsShown(cfg sinks.Config, param string) bool {
 	p, err := tableOf(reflect.TypeOf(cfg).Elem()).find(param)
