@@ -173,6 +173,9 @@ func (p *Peer) reach(ctx context.Context) error {
 func (p *Peer) establish(ctx context.Context) error {
 	known, _ := p.known()
 	a, err := p.node.latest()
+	if errors.Is(err, server.ErrRemoved) && len(known) == 0 {
+		return fmt.Errorf("%w while this host was away, and it knows no other host: give it --seeds", err)
+	}
 	if err != nil && len(known) == 0 {
 		return err
 	}

@@ -45,13 +45,10 @@ func (b *ballot) get() (stands bool, changed <-chan struct{}) {
 	return b.stands, b.changed
 }
 
-// elect has this host stand for election if it is among the voters.
-func (p *Peer) elect(now members.Servers) {
-	among := false
-	for _, s := range now.Servers {
-		among = among || s.Host == p.o.Host
-	}
-	p.ballot.set(among && !p.yielded.Load())
+// elect has this host stand for election if its server has a vote.
+func (p *Peer) elect() {
+	s := p.node.running()
+	p.ballot.set(s != nil && !s.Learns() && !p.yielded.Load())
 }
 
 // lead stands for election whenever this host runs a voter, and leads when it has won, until
@@ -158,6 +155,8 @@ type leader struct {
 
 	down  map[members.ID]time.Time // since when members are; of reconcile alone
 	timer *time.Timer              // likewise
+
+	ignored int64 // the revision of a setting that makes no sense; likewise
 }
 
 // The vertices of the leader's flow: where the servers are is published after they change.

@@ -101,7 +101,10 @@ func (n *node) run(ctx context.Context, a *attempt, how server.Options) {
 	works := time.AfterFunc(steady, func() { n.count(func(int) int { return 0 }) })
 	<-a.server.Done()
 	works.Stop()
-	if err := a.server.Err(); err != nil && ctx.Err() == nil {
+	switch err := a.server.Err(); {
+	case errors.Is(err, server.ErrRemoved):
+		n.p.log.Info("server ended", "member", a.member, "why", err)
+	case err != nil && ctx.Err() == nil:
 		n.p.log.Warn("server ended", "member", a.member, "err", err)
 	}
 }

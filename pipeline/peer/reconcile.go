@@ -100,22 +100,24 @@ func (l *leader) do(ctx context.Context, s members.Step) error {
 	p, err := l.p, error(nil)
 	switch s.Do {
 	case members.Add:
-		urls := l.offer(s.Host).PeerURLs
-		_, err = p.client.MemberAddAsLearner(ctx, urls)
+		its := l.offer(s.Host)
+		l.remember(s.Host, its)
+		_, err = p.client.MemberAddAsLearner(ctx, its.PeerURLs)
 	case members.Name:
 		_, err = p.store.Write(ctx, mesh.Txn{Ops: []mesh.Op{members.Put(members.NamedPrefix+s.Host, members.Named{Member: members.ID(s.Member)})}})
 	case members.Dismiss:
 		_, err = p.store.Write(ctx, mesh.Txn{Ops: []mesh.Op{mesh.Delete(members.NamedPrefix + s.Host)}})
 	case members.Promote:
 		if _, err = p.client.MemberPromote(ctx, s.Member); err == nil {
-			err = l.verify(ctx, s)
+			l.verify(ctx, s)
+			_, err = l.publish(ctx)
 		}
 	case members.Remove:
-		_, err = p.client.MemberRemove(ctx, s.Member)
+		if _, err = p.client.MemberRemove(ctx, s.Member); err == nil {
+			_, err = l.publish(ctx)
+		}
 	case members.Yield:
-		p.yielded.Store(true)
-		p.ballot.set(false)
-		l.over(errYield)
+		err = l.yield(ctx)
 	default:
 		return fmt.Errorf("no step is called %q", s.Do)
 	}
@@ -130,28 +132,49 @@ func (l *leader) do(ctx context.Context, s members.Step) error {
 	return nil
 }
 
+// remember notes where another server will be, before this host could be cut off from a mesh
+// that goes on without it.
+func (l *leader) remember(host string, its members.Alive) {
+	err := l.p.notes.change(func(r *remembered) {
+		others := slices.DeleteFunc(slices.Clone(r.Servers.Servers), func(s members.Server) bool { return s.Host == host })
+		r.Servers.Servers = append(others, members.Server{Host: host, ClientURLs: its.ClientURLs})
+	})
+	if err != nil {
+		l.p.log.Warn("where a new server will be was not noted", "err", err)
+	}
+}
+
 func (l *leader) offer(host string) members.Alive {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.alive[host]
 }
 
-// verify asks a new voter itself whether it is one.
-func (l *leader) verify(ctx context.Context, s members.Step) error {
+// yield lets another host lead, which has to know that it may.
+func (l *leader) yield(ctx context.Context) error {
+	if _, err := l.publish(ctx); err != nil {
+		return err
+	}
+	l.p.yielded.Store(true)
+	l.p.ballot.set(false)
+	l.over(errYield)
+	return nil
+}
+
+// verify asks a new voter itself whether it is one. If it doesn't answer it is down, which
+// is seen next.
+func (l *leader) verify(ctx context.Context, s members.Step) {
 	ctx, cancel := context.WithTimeout(ctx, verifyLimit)
 	defer cancel()
 	urls := l.offer(s.Host).ClientURLs
-	if len(urls) == 0 {
-		return nil // it has gone, which is seen next
-	}
-	for {
+	for len(urls) > 0 {
 		resp, err := l.p.client.Status(ctx, urls[0])
 		if err == nil && !resp.IsLearner {
-			return nil
+			return
 		}
 		if ctx.Err() != nil {
 			l.p.log.Warn("new voter doesn't answer as one", "host", s.Host, "err", err)
-			return nil // it is down, which is seen next
+			return
 		}
 		pause(ctx, learnPoll)
 	}
@@ -264,7 +287,10 @@ func (l *leader) ideal(ctx context.Context) (int, error) {
 	}
 	n, err := members.ParseIdeal(e.Value)
 	if err != nil {
-		l.p.log.Warn("setting ignored", "err", err)
+		if l.ignored != e.Revision {
+			l.p.log.Warn("setting ignored", "err", err)
+		}
+		l.ignored = e.Revision
 		return members.DefaultIdeal, nil
 	}
 	return n, nil

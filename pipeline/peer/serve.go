@@ -196,6 +196,7 @@ func (p *Peer) tooOften() bool {
 
 // announce says what this host offers now.
 func (p *Peer) announce(ctx context.Context) (bool, error) {
+	p.elect()
 	alive := members.Alive{Leaving: p.leaving.Load(), Version: p.o.Version}
 	if p.willing() && !p.mesh.Foreign {
 		alive.Serves = true
@@ -236,6 +237,6 @@ func (p *Peer) follow(ctx context.Context) (bool, error) {
 		p.log.Debug("servers of the mesh have changed", "clients", urls)
 		p.store.SetEndpoints(urls...)
 	}
-	p.elect(now)
+	p.elect()
 	return true, p.notes.change(func(r *remembered) { r.Servers = now })
 }

@@ -68,6 +68,7 @@ func (p *Peer) probe() {
 		began := time.Now()
 		_, err := p.client.Get(ctx, mesh.IDKey)
 		cancel()
+		p.elect() // should nobody have said that the server of this host has a vote
 		if err == nil {
 			p.latency.Store(int64(time.Since(began)))
 			if wait == probeAgain {
