@@ -207,6 +207,18 @@ var graphs = map[string]struct {
 		{"end exec[exec1]", "start exec[exec2]"}, {"end exec[exec2]", "start exec[exec3]"}, {"start exec[exec4]", "end exec[exec1]"},
 	}},
 	"collect.yaml": {want: map[string]string{"../mgmtC/f1c": "i am f1\n", "../mgmtC/f3c": "i am f3, exported from host C\n"}},
+	"mesh-a.yaml":  {want: fourFiles("a", "A")},
+	"mesh-b.yaml":  {want: fourFiles("b", "B")},
+	"mesh-c.yaml":  {want: fourFiles("c", "C")},
+}
+
+// fourFiles are what a host of the mesh makes as long as it is alone.
+func fourFiles(host, dir string) map[string]string {
+	files := map[string]string{}
+	for i, text := range []string{"i am f1 of %s\n", "i am f2 of %s\n", "i am f3, exported from %s\n", "i am f4, exported from %s\n"} {
+		files[fmt.Sprintf("../mgmt%s/f%d%s", dir, i+1, host)] = fmt.Sprintf(text, host)
+	}
+	return files
 }
 
 func writes(pathAndText ...string) func(dir string) error {
