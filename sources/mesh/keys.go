@@ -39,6 +39,10 @@ const (
 	// offers itself.
 	RolePrefix = Root + "role/"
 
+	// FencePrefix has a key for each host, with which the store sees to it that no write of
+	// the host is made later than one that came after it.
+	FencePrefix = Root + "fence/"
+
 	// SettingPrefix has what was set for the mesh as a whole, such as its ideal size. Only
 	// servers write it.
 	SettingPrefix = Root + "setting/"

@@ -19,8 +19,9 @@ import (
 // TTL is how long what is bound to a host outlives it when it dies without a word.
 const TTL = 10 * time.Second
 
-// MaxOps is how many Ops and Conditions a Txn may have each.
-const MaxOps = 128
+// MaxOps is how many Ops and Conditions a Txn may have each: one less than an etcd takes,
+// which the store needs itself.
+const MaxOps = 127
 
 var (
 	// ErrConflict says that a Condition of a Txn did not hold: nothing was written.

@@ -45,8 +45,8 @@ func TestTransactionsThatNoStoreTakes(t *testing.T) {
 	}{
 		{"nothing", mesh.Txn{}, ""},
 		{"as much as goes", mesh.Txn{Ops: many[1:]}, ""},
-		{"too much", mesh.Txn{Ops: many}, "129 changes under 0 conditions are too many"},
-		{"too many conditions", mesh.Txn{If: make([]mesh.Condition, 129)}, "0 changes under 129 conditions are too many"},
+		{"too much", mesh.Txn{Ops: many}, "128 changes under 0 conditions are too many"},
+		{"too many conditions", mesh.Txn{If: make([]mesh.Condition, 128)}, "0 changes under 128 conditions are too many"},
 		{"a condition without a key", mesh.Txn{If: []mesh.Condition{{}}}, "a condition has no key"},
 		{"a condition on what is no text", mesh.Txn{If: []mesh.Condition{{Key: "\xff"}}}, "not valid UTF-8"},
 		{"a change without a key", mesh.Txn{Ops: []mesh.Op{mesh.Delete("")}}, "a change has no key"},

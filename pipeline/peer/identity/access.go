@@ -46,7 +46,7 @@ func agentGrants() []grant {
 // hostGrants let a host write what is its own.
 func hostGrants(host string) []grant {
 	grants := []grant{}
-	for _, prefix := range []string{mesh.AlivePrefix, mesh.HostPrefix, mesh.QuietPrefix} {
+	for _, prefix := range []string{mesh.AlivePrefix, mesh.HostPrefix, mesh.QuietPrefix, mesh.FencePrefix} {
 		grants = append(grants, grant{prefix + host, "", clientv3.PermissionType(clientv3.PermWrite)})
 	}
 	for _, prefix := range []string{mesh.ExportPrefix, mesh.HoldPrefix, mesh.RolePrefix} {

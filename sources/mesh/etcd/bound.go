@@ -167,11 +167,10 @@ func (b *bound) replace(ctx context.Context) error {
 func (b *bound) restore(ctx context.Context) error {
 	lease := clientv3.LeaseID(b.current.Load())
 	for key, k := range b.stray() {
-		resp, err := b.s.client.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision(key), "=", 0)).
-			Then(clientv3.OpPut(key, string(k.value), clientv3.WithLease(lease))).
-			Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).
-			Commit()
+		resp, err := b.s.fence.txn(ctx,
+			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", 0)},
+			[]clientv3.Op{clientv3.OpPut(key, string(k.value), clientv3.WithLease(lease))},
+			[]clientv3.Op{clientv3.OpGet(key, clientv3.WithKeysOnly())})
 		if err != nil {
 			return err
 		}

@@ -59,16 +59,16 @@ func TestWhatWasLostIsPutBackUnlessItIsSomebodyElsesNow(t *testing.T) {
 	t.Parallel()
 	n := meshtest.Start(t)
 	s, other := n.Store(t, "a"), n.Store(t, "b")
-	write(t, s, bind("/kept", "old"), bind("/taken", "a"), bind("/deleted", ""), bind("/unbound", ""), bind("/dir/1", ""), bind("/dir/2", ""))
-	write(t, s, bind("/kept", "new"))
-	write(t, s, mesh.Delete("/deleted"), mesh.Put("/unbound", nil), mesh.Op{Key: "/dir/", Delete: true, Below: true})
-	if e, _ := get(t, s, "/unbound"); e.Bound {
+	write(t, s, bind("/k/kept", "old"), bind("/k/taken", "a"), bind("/k/deleted", ""), bind("/k/unbound", ""), bind("/k/dir/1", ""), bind("/k/dir/2", ""))
+	write(t, s, bind("/k/kept", "new"))
+	write(t, s, mesh.Delete("/k/deleted"), mesh.Put("/k/unbound", nil), mesh.Op{Key: "/k/dir/", Delete: true, Below: true})
+	if e, _ := get(t, s, "/k/unbound"); e.Bound {
 		t.Error("what was written without Bound is bound")
 	}
 	loseLeases(t, n.Client(t))
-	write(t, other, mesh.Put("/taken", []byte("b")))
-	await(t, "the key is back", mesh.TTL, func() bool { _, ok := get(t, other, "/kept"); return ok })
-	l, err := other.List(t.Context(), "/")
+	write(t, other, mesh.Put("/k/taken", []byte("b")))
+	await(t, "the key is back", mesh.TTL, func() bool { _, ok := get(t, other, "/k/kept"); return ok })
+	l, err := other.List(t.Context(), "/k/")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestWhatWasLostIsPutBackUnlessItIsSomebodyElsesNow(t *testing.T) {
 	for _, e := range l.Entries {
 		got[e.Key] = fmt.Sprintf("%s %v", e.Value, e.Bound)
 	}
-	want := map[string]string{"/kept": "new true", "/taken": "b false", "/unbound": " false"}
+	want := map[string]string{"/k/kept": "new true", "/k/taken": "b false", "/k/unbound": " false"}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -177,7 +177,7 @@ func TestNothingIsConfusedWhileAllIsLostAgainAndAgain(t *testing.T) {
 					return
 				default:
 				}
-				key := fmt.Sprintf("/%d/%d", i, r.IntN(5))
+				key := fmt.Sprintf("/k/%d/%d", i, r.IntN(5))
 				op := mesh.Put(key, nil)
 				switch r.IntN(3) {
 				case 0:
@@ -199,17 +199,17 @@ func TestNothingIsConfusedWhileAllIsLostAgainAndAgain(t *testing.T) {
 	}
 	for range 10 {
 		loseLeases(t, c)
-		write(t, s, bind("/mark", ""))
+		write(t, s, bind("/k/mark", ""))
 	}
 	close(stop)
 	writers.Wait()
-	all := map[string]bool{"/mark": true}
+	all := map[string]bool{"/k/mark": true}
 	for _, keys := range want {
 		maps.Copy(all, keys)
 	}
 	got := make(map[string]bool)
 	await(t, "what is there is what was written", mesh.TTL, func() bool {
-		l, err := s.List(t.Context(), "/")
+		l, err := s.List(t.Context(), "/k/")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,7 +28,6 @@ func Config(endpoints []string, tls *tls.Config) clientv3.Config {
 		DialTimeout:          dialLimit,
 		DialKeepAliveTime:    10 * time.Second, // less is not allowed
 		DialKeepAliveTimeout: stallLimit,
-		PermitWithoutStream:  true,
 		Logger:               zap.NewNop(),
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
@@ -51,6 +50,7 @@ type Store struct {
 
 	away   atomic.Bool            // the last call found nobody
 	stream atomic.Pointer[stream] // for the next watch
+	fence  fence
 	bound  bound
 }
 
@@ -65,6 +65,7 @@ func New(client *clientv3.Client, host string, opts Options) *Store {
 	}
 	s := &Store{client: client, host: host, log: log}
 	s.stream.Store(&stream{})
+	s.fence.init(s)
 	s.bound.init(s)
 	return s
 }

@@ -67,8 +67,11 @@ func TestWhatIsWrittenIsSeenByOthers(t *testing.T) {
 		t.Errorf("got %+v, %v", l, err)
 	}
 	third := write(t, a, mesh.Op{Key: "/x/", Delete: true, Below: true}, mesh.Delete("/none"))
-	if l, err = a.List(t.Context(), "/"); err != nil || len(l.Entries) != 1 || l.Entries[0].Key != "/y" || l.Revision != third {
+	if l, err = a.List(t.Context(), "/x/"); err != nil || len(l.Entries) != 0 || l.Revision != third {
 		t.Errorf("got %+v, %v", l, err)
+	}
+	if _, ok := get(t, a, "/y"); !ok {
+		t.Error("more has gone than was deleted")
 	}
 }
 
@@ -312,8 +315,9 @@ func access(t *testing.T, n *meshtest.Node) {
 	do(c.UserAdd(ctx, "a", "a"))
 	do(c.RoleAdd(ctx, "a"))
 	do(c.UserGrantRole(ctx, "a", "a"))
-	prefix := mesh.ExportPrefix + "a/"
-	do(c.RoleGrantPermission(ctx, "a", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite)))
+	for _, prefix := range []string{mesh.ExportPrefix + "a/", mesh.FencePrefix + "a"} {
+		do(c.RoleGrantPermission(ctx, "a", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite)))
+	}
 	do(c.AuthEnable(ctx))
 }
 

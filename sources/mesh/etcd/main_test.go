@@ -22,6 +22,10 @@ func TestMain(m *testing.M) {
 		hold(endpoint)
 		return
 	}
+	if name := os.Getenv(memberVariable); name != "" {
+		serveMember(name)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

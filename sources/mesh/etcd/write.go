@@ -49,12 +49,12 @@ func (s *Store) commit(ctx context.Context, t mesh.Txn) (revision int64, perhaps
 		if err != nil {
 			return err
 		}
-		resp, err := s.client.Txn(ctx).If(conditions...).Then(ops...).Commit()
+		resp, err := s.fence.txn(ctx, conditions, ops, nil)
 		switch {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 			return errors.Join(err, s.bound.replace(ctx))
 		case err != nil:
-			perhaps = perhaps || transient(err)
+			perhaps = perhaps || !definite(err)
 			return err
 		case !resp.Succeeded && perhaps:
 			return fmt.Errorf("%w at first, and now the conditions don't hold: it may have been written", mesh.ErrUnreachable)
