@@ -64,6 +64,7 @@ type holding struct {
 	users   int                        // who waits or holds
 	stop    context.CancelFunc         // of the watch
 	lines   map[string]map[string]turn // what the watch shows: by semaphore and key
+	shown   int64                      // the revision of that
 	held    map[string]*ticket         // by key
 	changed chan struct{}              // closed when lines or err are others
 	err     error                      // what has ended the watch
@@ -75,9 +76,9 @@ type holding struct {
 
 // turn is a key of somebody who holds a semaphore or waits for it.
 type turn struct {
-	host, key         string
-	count             int
-	created, revision int64
+	host, key string
+	count     int
+	created   int64
 }
 
 func newHolding(log *slog.Logger) *holding {
@@ -121,7 +122,7 @@ func (h *holding) begin(store mesh.Store) {
 		h.stop()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h.stop, h.lines, h.err = cancel, map[string]map[string]turn{}, nil
+	h.stop, h.lines, h.shown, h.err = cancel, map[string]map[string]turn{}, 0, nil
 	h.run.Go(func() {
 		err := store.Changes(mesh.Below(mesh.HoldPrefix)).Subscribe(ctx, func(c mesh.Change) bool {
 			h.mu.Lock()
@@ -153,6 +154,7 @@ func (h *holding) end() {
 
 // apply takes in what the watch shows. The caller holds mu.
 func (h *holding) apply(c mesh.Change) {
+	h.shown = c.Revision
 	if c.Reset {
 		h.lines = map[string]map[string]turn{}
 	}
@@ -167,7 +169,7 @@ func (h *holding) apply(c mesh.Change) {
 		if h.lines[name] == nil {
 			h.lines[name] = map[string]turn{}
 		}
-		h.lines[name][e.Key] = turn{host, e.Key, value.Count, e.Created, e.Revision}
+		h.lines[name][e.Key] = turn{host, e.Key, value.Count, e.Created}
 	}
 	for key, t := range h.held {
 		_, name := holdOf(key)

@@ -138,6 +138,9 @@ func newMember(t *testing.T, store mesh.Store) *member {
 	ctx, cancel := context.WithCancel(t.Context())
 	m := &member{t: t, store: store, updates: make(chan pipeline.Update), cancel: cancel, over: make(chan struct{}), log: &safeBuffer{}}
 	opts := pipeline.Options{ConvergedTimeout: time.Hour, Log: slog.New(slog.NewTextHandler(m.log, nil))}
+	if store != nil {
+		opts.Sources = []sources.Source{mesh.NewSource(store)}
+	}
 	go func() {
 		defer close(m.over)
 		err := pipeline.Run(streams.FromChan(m.updates), opts).Subscribe(ctx, func(r pipeline.Result) bool {

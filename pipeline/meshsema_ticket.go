@@ -24,7 +24,6 @@ type ticket struct {
 	keys       []string // by semaphore
 
 	revision int64 // at which the keys were written; 0 if they have to be
-	seen     bool  // the watch has shown them
 	torn     bool  // they have to be deleted before
 }
 
@@ -32,7 +31,8 @@ type ticket struct {
 type standing int
 
 const (
-	unseen standing = iota // the watch does not show all of its keys
+	unseen standing = iota // the watch does not show its keys yet
+	lost                   // some of its keys are gone
 	torn                   // its keys have different places
 	behind                 // others come before
 	served
@@ -46,8 +46,11 @@ func (t *ticket) stand() (s standing, name string, ahead []string) {
 	for i, sem := range t.semaphores {
 		line := t.h.lines[sem.name]
 		mine, ok := line[t.keys[i]]
-		if !ok || t.revision == 0 || mine.revision < t.revision {
+		switch {
+		case t.revision == 0 || t.revision > t.h.shown:
 			return unseen, "", nil
+		case !ok:
+			return lost, "", nil
 		}
 		if created == 0 {
 			created = mine.created
@@ -96,11 +99,10 @@ func (t *ticket) wait(ctx context.Context) error {
 			return fmt.Errorf("waiting for a semaphore of the mesh: %w", failed)
 		case s == served:
 			return nil
-		case s == torn, s == unseen && t.seen: // the keys were lost with the connection
-			t.revision, t.seen, t.torn = 0, false, s == torn
+		case s == lost, s == torn: // as when the host was cut off for too long
+			t.revision, t.torn = 0, s == torn
 			continue
 		}
-		t.seen = s != unseen
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

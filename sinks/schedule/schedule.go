@@ -220,11 +220,11 @@ type claims struct {
 	count int
 }
 
-// key is under which the resources of a run share the claims for a role.
-type key struct{ role string }
+// key is under which the resources of a run share the claims of a host for a role.
+type key struct{ host, role string }
 
 func (s *schedule) claims() *claims {
-	return s.space.Value(key{s.role}, func() any { return &claims{} }).(*claims)
+	return s.space.Value(key{s.store.Host(), s.role}, func() any { return &claims{} }).(*claims)
 }
 
 // claimRole counts the resource, once.
