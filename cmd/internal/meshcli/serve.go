@@ -101,7 +101,11 @@ func serve(ctx context.Context, agent *wire.Server, level slog.Level, dir string
 	opening := make(chan opened, 1)
 	began := time.Now()
 	go func() {
-		p, err := peer.Open(ctx, options(dir, settings, log))
+		err := obey(dir, settings, log)
+		var p *peer.Peer
+		if err == nil {
+			p, err = peer.Open(ctx, options(dir, settings, log))
+		}
 		opening <- opened{p, err}
 	}()
 	var p *peer.Peer
