@@ -109,7 +109,7 @@ func setAsideOther(o Options) error {
 	return err
 }
 
-// lockDir sees to it that one process alone has a server in dir, which it makes.
+// lockDir opens dir, which it makes, and sees to it that nobody else does until it is closed.
 func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func lockDir(dir string) (*os.File, error) {
 	if err := os.Chmod(dir, 0o700); err != nil { // what is exported may be secret
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -2,8 +2,8 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -71,9 +71,10 @@ func (s *Server) config() (*embed.Config, error) {
 	c.WarningApplyDuration, c.WarningUnaryRequestDuration = time.Second, time.Second
 	c.EnableGRPCGateway = false
 	c.MaxLearners = 4 // so that a mesh can grow by more than one server without waiting
-	if path := filepath.Join(o.Dir, "http.sock"); len(path) < 100 && !s.alone {
+	if !s.alone {
 		// Clients have no use for what etcd offers by HTTP, and are served better where they
-		// don't share their port with it. A path that is too long is no name for a socket.
+		// don't share their port with it. The path is short, as that of a socket has to be.
+		path := fmt.Sprintf("/proc/self/fd/%d/http.sock", s.lock.Fd())
 		c.ListenClientHttpUrls = []url.URL{{Scheme: "unix", Path: path}}
 	}
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(s.bridge.logger())

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/goleak"
 
 	"github.com/mgmtproject/mgmt/pipeline/peer/server"
@@ -23,6 +24,7 @@ func TestMain(m *testing.M) {
 		child(os.Getenv("SERVER_TEST_DIR"))
 		return
 	}
+	wal.SegmentSizeBytes = 2 << 20 // there are many servers
 	status := m.Run()
 	if err := leaks(); err != nil && status == 0 {
 		fmt.Fprintln(os.Stderr, "what is left when all servers have stopped:", err)
@@ -49,11 +51,27 @@ var children = map[string]func(dir string){}
 // patience is for how long a test waits for what has to come.
 const patience = 30 * time.Second
 
+// tempDir is a directory in memory if there can be one: what is tested here doesn't depend
+// on how busy the disk is, but would have to wait for it.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "server")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // start starts a server that is stopped at the end of the test.
 func start(t *testing.T, o server.Options) *server.Server {
 	t.Helper()
 	if o.Dir == "" {
-		o.Dir = filepath.Join(t.TempDir(), o.Name)
+		o.Dir = filepath.Join(tempDir(t), o.Name)
 	}
 	s, err := server.Start(t.Context(), o)
 	if err != nil {
@@ -75,11 +93,15 @@ func stop(t *testing.T, s *server.Server) {
 // add tells a mesh of a new server, and returns the Options with which it is to start.
 func add(t *testing.T, o server.Options, to *server.Server) server.Options {
 	t.Helper()
+	scheme := "http://"
+	if o.TLS.PeerCertFile != "" {
+		scheme = "https://"
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.PeerURLs = []string{"http://" + l.Addr().String()}
+	o.PeerURLs = []string{scheme + l.Addr().String()}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,8 @@ func (b *bridge) end() {
 	b.ending = true
 }
 
-// close returns when all has been carried over. What etcd logs later is lost.
+// close returns when all has been carried over, or when nobody takes it for a second. What
+// etcd logs later is lost.
 func (b *bridge) close() {
 	b.mu.Lock()
 	if !b.closed {
@@ -94,7 +95,10 @@ func (b *bridge) close() {
 		close(b.records)
 	}
 	b.mu.Unlock()
-	<-b.ended
+	select {
+	case <-b.ended:
+	case <-time.After(time.Second):
+	}
 }
 
 // Enabled implements slog.Handler.
@@ -127,11 +131,28 @@ func (b *bridge) Handle(_ context.Context, r slog.Record) error {
 }
 
 // news tells whether a warning is to be logged now, and adds to it how often it wasn't.
+// Two are the same if they differ in numbers alone, such as in ports.
 func (b *bridge) news(r *slog.Record) bool {
-	l, known := b.last[r.Message]
+	what := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "error" {
+			what += a.Value.String()
+		}
+		return true
+	})
+	what = strings.Map(func(c rune) rune {
+		if '0' <= c && c <= '9' {
+			return -1
+		}
+		return c
+	}, what)
+	l, known := b.last[what]
 	if !known {
+		if len(b.last) > waiting {
+			clear(b.last)
+		}
 		l = &repeated{}
-		b.last[r.Message] = l
+		b.last[what] = l
 	}
 	if known && r.Time.Sub(l.since) < noise {
 		l.times++
@@ -161,7 +182,6 @@ type fatal struct{ bridge *bridge }
 
 // OnWrite implements zapcore.CheckWriteHook.
 func (f fatal) OnWrite(*zapcore.CheckedEntry, []zapcore.Field) {
-	time.AfterFunc(time.Second, func() { os.Exit(ExitCode) })
 	f.bridge.close()
 	os.Exit(ExitCode)
 }

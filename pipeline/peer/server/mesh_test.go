@@ -68,7 +68,7 @@ func TestAServerThatIsRemovedWhileItRunsStopsAndSaysSo(t *testing.T) {
 
 func TestAServerThatWasRemovedWhileItWasDownSetsItsDataAsideAndJoinsAnew(t *testing.T) {
 	a, b, _ := three(t, server.Options{})
-	dir := filepath.Join(t.TempDir(), "d")
+	dir := filepath.Join(tempDir(t), "d")
 	log := &records{}
 	o := add(t, server.Options{Name: "d", Dir: dir, Log: log.logger(slog.LevelWarn)}, a)
 	d := start(t, o)
@@ -103,7 +103,7 @@ func TestAServerThatWasRemovedWhileItWasDownSetsItsDataAsideAndJoinsAnew(t *test
 }
 
 func TestDataOfAnotherMeshIsSetAside(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "b")
+	dir := filepath.Join(tempDir(t), "b")
 	old := start(t, server.Options{Name: "b", Dir: dir, Token: "old"})
 	put(t, old, "x", "old")
 	stop(t, old)
@@ -115,7 +115,7 @@ func TestDataOfAnotherMeshIsSetAside(t *testing.T) {
 }
 
 func TestAMeshWhoseServersHaveAllStoppedComesBackInAnyOrder(t *testing.T) {
-	base := t.TempDir()
+	base := tempDir(t)
 	options := map[string]server.Options{}
 	a := start(t, server.Options{Name: "a", Dir: filepath.Join(base, "a")})
 	options["a"] = server.Options{Name: "a", Dir: filepath.Join(base, "a"), PeerURLs: a.PeerURLs()}
@@ -158,7 +158,7 @@ func TestAMeshWhoseServersHaveAllStoppedComesBackInAnyOrder(t *testing.T) {
 }
 
 func TestWhatIsSetAsideIsSaidAndKept(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "a")
+	dir := filepath.Join(tempDir(t), "a")
 	log := &records{}
 	if to, err := server.SetAside(dir, "nothing", log.logger(slog.LevelWarn)); err != nil || to != "" {
 		t.Errorf("an empty directory was set aside: %q %v", to, err)

@@ -50,14 +50,14 @@ func TestAMeshThatHasLostItsMajorityIsRestoredFromTheNewestSurvivor(t *testing.T
 		t.Errorf("the newest is %+v, expected that of c; all are %+v", newest, all)
 	}
 
-	saved := filepath.Join(t.TempDir(), "saved")
+	saved := filepath.Join(tempDir(t), "saved")
 	if err := server.Save(t.Context(), client, saved); err != nil {
 		t.Fatal(err)
 	}
 	if err := server.Save(t.Context(), client, saved); !errors.Is(err, os.ErrExist) {
 		t.Errorf("saved over what was saved before: %v", err)
 	}
-	dir := filepath.Join(t.TempDir(), "d")
+	dir := filepath.Join(tempDir(t), "d")
 	id, err := server.Restore(saved, server.Options{Name: "d", Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestAMeshThatHasLostItsMajorityIsRestoredFromTheNewestSurvivor(t *testing.T
 }
 
 func TestWhatAServerHadThatDoesNotRunIsSavedToItsLastWord(t *testing.T) {
-	base := t.TempDir()
+	base := tempDir(t)
 	dir := filepath.Join(base, "c")
 	a, b, c := three(t, server.Options{})
 	_ = c
@@ -133,7 +133,7 @@ func TestWhatAServerHadThatDoesNotRunIsSavedToItsLastWord(t *testing.T) {
 func TestAFileThatIsNotWholeIsNotRestored(t *testing.T) {
 	s := start(t, server.Options{Name: "a"})
 	put(t, s, "x", "y")
-	saved := filepath.Join(t.TempDir(), "saved")
+	saved := filepath.Join(tempDir(t), "saved")
 	if err := server.Save(t.Context(), s.Client(), saved); err != nil {
 		t.Fatal(err)
 	}
@@ -153,11 +153,11 @@ func TestAFileThatIsNotWholeIsNotRestored(t *testing.T) {
 		{"a bit has changed", flipped, "its checksum is"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			bad := filepath.Join(t.TempDir(), "bad")
+			bad := filepath.Join(tempDir(t), "bad")
 			if err := os.WriteFile(bad, c.text, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			dir := filepath.Join(t.TempDir(), "b")
+			dir := filepath.Join(tempDir(t), "b")
 			old := start(t, server.Options{Name: "b", Dir: dir})
 			put(t, old, "x", "old")
 			stop(t, old)
@@ -174,7 +174,7 @@ func TestAFileThatIsNotWholeIsNotRestored(t *testing.T) {
 }
 
 func TestADirectoryWithoutAServerHasNothingToSave(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	if _, err := server.Inspect(dir); err == nil || !strings.Contains(err.Error(), "no server has ever run") {
 		t.Errorf("inspecting: %v", err)
 	}
@@ -196,14 +196,14 @@ func TestRestoredUsersStillHaveToProveWhoTheyAre(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	saved := filepath.Join(t.TempDir(), "saved")
+	saved := filepath.Join(tempDir(t), "saved")
 	if err := server.Save(t.Context(), s.Client(), saved); err == nil {
 		t.Fatal("anybody may save all there is")
 	}
 	if err := server.Save(s.Root(t.Context()), s.Client(), saved); err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(t.TempDir(), "b")
+	dir := filepath.Join(tempDir(t), "b")
 	if _, err := server.Restore(saved, server.Options{Name: "b", Dir: dir}); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -221,27 +222,17 @@ func (s *Server) launch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	type started struct {
-		etcd *embed.Etcd
-		err  error
+	etcd, err := embed.StartEtcd(config)
+	for end := time.Now().Add(unsettled); err != nil && s.early(err) && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+		etcd, err = embed.StartEtcd(config)
 	}
-	result := make(chan started, 1)
-	go func() {
-		etcd, err := embed.StartEtcd(config)
-		result <- started{etcd, err}
-	}()
-	var etcd *embed.Etcd
-	select {
-	case r := <-result:
-		if r.err != nil {
-			return fmt.Errorf("starting the etcd server: %w", r.err)
-		}
-		etcd = r.etcd
-	case <-ctx.Done():
-		if r := <-result; r.err == nil { // it gives up by itself after some seconds
-			shut(r.etcd)
-		}
-		return ctx.Err()
+	if err != nil {
+		return fmt.Errorf("starting the etcd server: %w", err)
 	}
 	if err := s.ready(ctx, etcd); err != nil {
 		s.bridge.end()
@@ -250,6 +241,16 @@ func (s *Server) launch(ctx context.Context) error {
 	}
 	s.etcd = etcd
 	return nil
+}
+
+// unsettled is for how long the servers of a mesh may disagree on who belongs to it.
+const unsettled = 5 * time.Second
+
+// early tells whether the server has failed to join since a server that it has asked is
+// behind: it doesn't know yet of this one, or not even the version of its mesh.
+func (s *Server) early(err error) bool {
+	return s.options.Existing && (strings.Contains(err.Error(), "error validating peerURLs") ||
+		strings.Contains(err.Error(), "incompatible with current running cluster"))
 }
 
 func (s *Server) ready(ctx context.Context, etcd *embed.Etcd) error {

@@ -18,7 +18,7 @@ import (
 )
 
 func TestAServerKeepsWhatItHasAndWhereItIsOverRestarts(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	var client, peer []string
 	for i := range 3 {
 		s, err := server.Start(t.Context(), server.Options{Name: "a", Dir: dir})
@@ -45,7 +45,7 @@ func TestAServerKeepsWhatItHasAndWhereItIsOverRestarts(t *testing.T) {
 }
 
 func TestAPortThatIsTakenIsReplacedByAFreeOne(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	s := start(t, server.Options{Name: "a", Dir: dir})
 	was := s.ClientURLs()[0]
 	put(t, s, "x", "y")
@@ -66,7 +66,7 @@ func TestAPortThatIsTakenIsReplacedByAFreeOne(t *testing.T) {
 }
 
 func TestASecondServerInADirectoryIsRefusedWhileTheFirstRuns(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	first := start(t, server.Options{Name: "a", Dir: dir})
 	_, err := server.Start(t.Context(), server.Options{Name: "a", Dir: dir})
 	if err == nil || !strings.Contains(err.Error(), "another process runs a server in "+dir) {
@@ -79,7 +79,7 @@ func TestASecondServerInADirectoryIsRefusedWhileTheFirstRuns(t *testing.T) {
 }
 
 func TestStartGivesUpWhenItsContextEnds(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err := server.Start(ctx, server.Options{
@@ -115,7 +115,7 @@ func TestWhatCannotBeAServerIsRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := good
-			o.Dir = filepath.Join(t.TempDir(), o.Dir)
+			o.Dir = filepath.Join(tempDir(t), o.Dir)
 			c.change(&o)
 			s, err := server.Start(t.Context(), o)
 			if err == nil {
@@ -142,7 +142,7 @@ func TestAServerStopsAtOnceThoughSomebodyWatches(t *testing.T) {
 }
 
 func TestTheDirectoryIsForItsOwnerAlone(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "a")
+	dir := filepath.Join(tempDir(t), "a")
 	start(t, server.Options{Name: "a", Dir: dir})
 	info, err := os.Stat(dir)
 	if err != nil || info.Mode().Perm() != 0o700 {

@@ -86,10 +86,12 @@ const (
 // keeper keeps a server in shape while it runs.
 type keeper struct {
 	*Server
-	past   []moment // of the last KeepAge, oldest first
-	syncs  syncs
-	slow   slowness
-	crowds bool // too much of what is still in use, which has been said
+	past  []moment // of the last KeepAge, oldest first
+	syncs syncs
+	slow  slowness
+
+	// crowded is the revision at which all that could be done did not make enough room.
+	crowded int64
 }
 
 // moment is the revision that the store had at a time.
@@ -179,8 +181,8 @@ func (k *keeper) compact(revision int64, wait bool) error {
 // shrink makes the database of this server smaller if too much of it lies idle. While it
 // does, the server answers nobody, so that no two do it at once.
 func (k *keeper) shrink() (err error) {
-	size, used := k.size()
-	if size-used < k.options.Upkeep.Waste || size-used < size/2 {
+	size, idle := k.size(), k.size()-k.etcd.Server.Backend().SizeInUse()
+	if idle < k.options.Upkeep.Waste || idle < size/2 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(k.root(), lockTTL)
@@ -204,22 +206,18 @@ func (k *keeper) shrink() (err error) {
 }
 
 func (k *keeper) defragment() error {
-	if err := k.etcd.Server.TryTransferLeadershipOnShutdown(); err != nil {
-		return fmt.Errorf("giving the lead away to make the database smaller: %w", err)
-	}
-	begin, before := time.Now(), k.etcd.Server.Backend().Size()
+	k.handOver()
+	begin, before := time.Now(), k.size()
 	if err := k.etcd.Server.Defragment(); err != nil {
 		return fmt.Errorf("making the database smaller: %w", err)
 	}
 	k.options.Log.Info("the database is smaller now", "before", bytes(before),
-		"after", bytes(k.etcd.Server.Backend().Size()), "took", time.Since(begin).Round(time.Millisecond))
+		"after", bytes(k.size()), "took", time.Since(begin).Round(time.Millisecond))
 	return nil
 }
 
-func (k *keeper) size() (size, used int64) {
-	backend := k.etcd.Server.Backend()
-	return backend.Size(), backend.SizeInUse()
-}
+// size is that of the database on disk.
+func (k *keeper) size() int64 { return k.etcd.Server.Backend().Size() }
 
 // heal has the mesh take what is written again, after the quota was used up. No lock can be
 // had, since nothing can be written, so each server has its turn by the clock.
@@ -244,34 +242,35 @@ func (k *keeper) heal() error {
 
 // makeRoom makes the database smaller and takes back the alarm of this server if that helps.
 func (k *keeper) makeRoom() error {
-	log := k.options.Log.With("quota", bytes(k.options.Quota))
-	size, _ := k.size()
-	if !k.crowds {
-		log.Warn("the quota of the mesh is used up, making room", "size", bytes(size))
+	revision := k.etcd.Server.KV().Rev()
+	if k.crowded == revision {
+		return nil // nothing was deleted since the last time
 	}
-	if err := k.compact(k.etcd.Server.KV().Rev(), true); err != nil {
+	log := k.options.Log.With("quota", bytes(k.options.Quota))
+	if k.crowded == 0 {
+		log.Warn("the quota of the mesh is used up, making room", "size", bytes(k.size()))
+	}
+	if err := k.compact(revision, true); err != nil {
 		return err
 	}
-	k.etcd.Server.Backend().ForceCommit() // only then is it known what lies idle
-	size, used := k.size()
 	limit := k.options.Quota - k.options.Quota/10 // with more, the next writes would raise the alarm again
-	if used > limit {
-		if !k.crowds {
-			log.Error("the mesh holds too much to take more: export less, or allow more", "size", bytes(used))
-		}
-		k.crowds = true
-		return nil
-	}
-	k.crowds = false
-	if size > limit {
+	if k.size() > limit {
 		if err := k.defragment(); err != nil {
 			return err
 		}
 	}
+	if k.size() > limit {
+		if k.crowded == 0 {
+			log.Error("the mesh holds too much to take more: export less, or allow more", "size", bytes(k.size()))
+		}
+		k.crowded = revision
+		return nil
+	}
+	k.crowded = 0
 	if err := k.disarm(k.ID()); err != nil {
 		return err
 	}
-	log.Info("the mesh takes what is written again", "size", bytes(k.etcd.Server.Backend().Size()))
+	log.Info("the mesh takes what is written again", "size", bytes(k.size()))
 	return nil
 }
 
