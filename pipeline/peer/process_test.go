@@ -55,7 +55,6 @@ func beHost(text string) int {
 type process struct {
 	t     *testing.T
 	cmd   *exec.Cmd
-	stdin io.Closer
 	opens chan time.Duration
 	ended chan struct{}
 }
@@ -72,8 +71,7 @@ func (w *town) spawn(host string, seeds ...string) *process {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), asHost+"="+string(text))
 	cmd.Stderr = lines{w.t, host}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
+	if _, err := cmd.StdinPipe(); err != nil {
 		w.t.Fatal(err)
 	}
 	stdout, err := cmd.StdoutPipe()
@@ -84,7 +82,7 @@ func (w *town) spawn(host string, seeds ...string) *process {
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	p := &process{t: w.t, cmd: cmd, stdin: stdin, opens: make(chan time.Duration, 1), ended: make(chan struct{})}
+	p := &process{t: w.t, cmd: cmd, opens: make(chan time.Duration, 1), ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
 		for s := bufio.NewScanner(stdout); s.Scan(); {
@@ -124,15 +122,4 @@ func (p *process) kill() {
 	_ = p.cmd.Process.Signal(syscall.SIGCONT) // it may have ended already
 	_ = p.cmd.Process.Kill()
 	<-p.ended
-}
-
-// close has the host leave in order.
-func (p *process) close() {
-	p.t.Helper()
-	_ = p.stdin.Close()
-	select {
-	case <-p.ended:
-	case <-time.After(40 * time.Second):
-		p.t.Fatal("a host doesn't leave")
-	}
 }

@@ -97,7 +97,8 @@ func (l *leader) do(ctx context.Context, s members.Step) error {
 	if err := l.stillLeads(ctx); err != nil {
 		return err
 	}
-	p, err := l.p, error(nil)
+	p := l.p
+	var err error
 	switch s.Do {
 	case members.Add:
 		its := l.offer(s.Host)
@@ -168,7 +169,7 @@ func (l *leader) verify(ctx context.Context, s members.Step) {
 	defer cancel()
 	urls := l.offer(s.Host).ClientURLs
 	for len(urls) > 0 {
-		resp, err := l.p.client.Status(ctx, urls[0])
+		resp, err := l.p.status(ctx, urls[0])
 		if err == nil && !resp.IsLearner {
 			return
 		}
@@ -308,7 +309,7 @@ func (l *leader) ready(ctx context.Context, url string) bool {
 	if err != nil {
 		return false
 	}
-	its, err := l.p.client.Status(ctx, url)
+	its, err := l.p.status(ctx, url)
 	return err == nil && its.RaftAppliedIndex+its.RaftAppliedIndex/9 >= own.RaftAppliedIndex
 }
 

@@ -2,10 +2,14 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/mgmtproject/mgmt/pipeline/peer/members"
 	"github.com/mgmtproject/mgmt/sources/mesh"
+	"github.com/mgmtproject/mgmt/sources/mesh/etcd"
 )
 
 // Status is how a peer sees its mesh.
@@ -45,6 +49,17 @@ func (p *Peer) Status() Status {
 		s.Trouble = *why
 	}
 	return s
+}
+
+// status asks one server how it is, through a client of its own: that of the peer may be
+// told of other servers at the same time, which is not safe.
+func (p *Peer) status(ctx context.Context, url string) (*clientv3.StatusResponse, error) {
+	client, err := clientv3.New(etcd.Config([]string{url}, p.id.ClientTLS()))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Status(ctx, url)
+	return resp, errors.Join(err, client.Close())
 }
 
 const (

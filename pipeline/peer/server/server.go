@@ -397,7 +397,14 @@ func (s *Server) Cluster() uint64 { return uint64(s.etcd.Server.Cluster().ID()) 
 func (s *Server) Leads() bool { return s.etcd.Server.Leader() == s.etcd.Server.MemberID() }
 
 // Learns tells whether the server has no vote yet.
-func (s *Server) Learns() bool { return s.etcd.Server.IsLearner() }
+func (s *Server) Learns() bool {
+	for _, m := range s.etcd.Server.Cluster().Members() {
+		if m.ID == s.etcd.Server.MemberID() {
+			return m.IsLearner
+		}
+	}
+	return false // it was removed; to ask etcd itself would be fatal now
+}
 
 // Client returns a client of this very server, without a socket between. It is closed with
 // the server. Once the mesh asks for certificates, only calls with a context from Root are
