@@ -134,7 +134,7 @@ func TestAHostThatIsForgotten(t *testing.T) {
 	unknown.says("knows no such host")
 
 	s.run("b")
-	s.save("b", strings.Replace(graph("b"), "i am f3", "i am new", 1))
+	s.save("b", strings.Replace(s.graph("b"), "i am f3", "i am new", 1))
 	eventually(t, "it can come back", func() bool { return strings.HasPrefix(content(s.of("a", "f3b")), "i am new") })
 }
 
@@ -185,7 +185,7 @@ func TestRecover(t *testing.T) {
 	s.run("a")
 	s.run("b", "--seeds", seed)
 	s.voters("c", 3)
-	s.save("c", strings.Replace(graph("c"), "i am f3", "i am from the mesh after", 1))
+	s.save("c", strings.Replace(s.graph("c"), "i am f3", "i am from the mesh after", 1))
 	for _, h := range hosts {
 		eventually(t, "the hosts exchange again", func() bool { return strings.HasPrefix(content(s.of(h, "f3c")), "i am from the mesh after") })
 	}

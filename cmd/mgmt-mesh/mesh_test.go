@@ -24,28 +24,22 @@ func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{t, t.TempDir()}
 	for _, h := range hosts {
-		if err := os.Mkdir(s.path("mgmt"+strings.ToUpper(h)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		s.save(h, graph(h))
+		s.save(h, s.graph(h))
 	}
 	return s
 }
 
 func (s *scene) path(name string) string { return filepath.Join(s.dir, name) }
 
-// graph makes four files, exports two of them, and collects what all export.
-func graph(host string) string {
-	return strings.NewReplacer("HOST", strings.ToUpper(host), "host", host).Replace(`graph: mesh
-resources:
-  file:
-  - {name: file1host, path: /tmp/mgmtHOST/f1host, content: "i am f1\n"}
-  - {name: file2host, path: /tmp/mgmtHOST/f2host, content: "i am f2\n"}
-  - {name: "@@file3host", path: /tmp/mgmtHOST/f3host, content: "i am f3, exported from HOST\n"}
-  - {name: "@@file4host", path: /tmp/mgmtHOST/f4host, content: "i am f4, exported from HOST\n"}
-collect:
-- {kind: file, pattern: /tmp/mgmtHOST/}
-`)
+// graph is that of a host in the example: it makes four files, exports two of them, and
+// collects what all export.
+func (s *scene) graph(host string) string {
+	s.t.Helper()
+	text, err := os.ReadFile("../../examples/graphs/mesh-" + host + ".yaml")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // save replaces a graph file, as an editor does. What would lie in /tmp lies in the scene.
@@ -202,8 +196,8 @@ func TestHostsThatConvergeTogetherEndTogether(t *testing.T) {
 	once := []string{"--converged-timeout", "0", "--converged-scope", "mesh"}
 	// One that is not ready holds up the others.
 	slow := "  exec:\n  - {name: slow, shell: /bin/sh, cmd: 'while ! test -e /tmp/mgmtB/go; do sleep 0.01; done'}\n"
-	s.save("b", strings.Replace(graph("b"), "collect:", slow+"collect:", 1))
-	s.save("a", strings.Replace(graph("a"), "collect:", strings.ReplaceAll(slow, "/tmp/mgmtB", "/tmp/mgmtA")+"collect:", 1))
+	s.save("b", strings.Replace(s.graph("b"), "collect:", slow+"collect:", 1))
+	s.save("a", strings.Replace(s.graph("a"), "collect:", strings.ReplaceAll(slow, "/tmp/mgmtB", "/tmp/mgmtA")+"collect:", 1))
 	a := s.run("a", once...)
 	seed := a.seed()
 	b := s.run("b", append(once, "--seeds", seed)...)
