@@ -103,7 +103,6 @@ func (h *holding) take(ctx context.Context, store mesh.Store, ref string, semaph
 		delete(h.owed, key)
 	}
 	h.paying.Unlock()
-	h.begin(store)
 	if err := t.wait(ctx); err != nil {
 		t.release()
 		return nil, err
@@ -111,10 +110,14 @@ func (h *holding) take(ctx context.Context, store mesh.Store, ref string, semaph
 	return t, nil
 }
 
-// begin starts the watch if it does not run.
-func (h *holding) begin(store mesh.Store) {
+// begin makes t one of the users, and starts the watch if it does not run.
+func (h *holding) begin(t *ticket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if t.watching {
+		return
+	}
+	t.watching = true
 	if h.users++; h.users > 1 && h.err == nil {
 		return
 	}
@@ -124,7 +127,7 @@ func (h *holding) begin(store mesh.Store) {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop, h.lines, h.shown, h.err = cancel, map[string]map[string]turn{}, 0, nil
 	h.run.Go(func() {
-		err := store.Changes(mesh.Below(mesh.HoldPrefix)).Subscribe(ctx, func(c mesh.Change) bool {
+		err := t.store.Changes(mesh.Below(mesh.HoldPrefix)).Subscribe(ctx, func(c mesh.Change) bool {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			if ctx.Err() == nil {
@@ -143,10 +146,13 @@ func (h *holding) begin(store mesh.Store) {
 	})
 }
 
-// end stops the watch if nobody needs it any more.
-func (h *holding) end() {
+// end stops the watch if nobody but t needs it.
+func (h *holding) end(t *ticket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !t.watching {
+		return
+	}
 	if h.users--; h.users == 0 {
 		h.stop()
 	}

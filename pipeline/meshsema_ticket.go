@@ -25,6 +25,7 @@ type ticket struct {
 
 	revision int64 // at which the keys were written; 0 if they have to be
 	torn     bool  // they have to be deleted before
+	watching bool  // it is one of the users of h
 }
 
 // standing is how a ticket stands in its lines.
@@ -85,6 +86,7 @@ func (t *ticket) wait(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		t.h.begin(t) // with keys that are there already: so the first that it shows is enough
 		t.h.mu.Lock()
 		s, name, ahead := t.stand()
 		changed, failed := t.h.changed, t.h.err
@@ -168,5 +170,5 @@ func (t *ticket) release() {
 		t.log.Debug("semaphores are given back later", "error", err)
 		t.h.owe(t.store, t.keys)
 	}
-	t.h.end()
+	t.h.end(t)
 }
