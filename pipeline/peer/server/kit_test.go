@@ -55,7 +55,7 @@ const patience = 30 * time.Second
 // on how busy the disk is, but would have to wait for it.
 func tempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "server")
+	dir, err := os.MkdirTemp("/dev/shm", "server") //nolint:usetesting // that would be on the disk
 	if err != nil {
 		return t.TempDir()
 	}

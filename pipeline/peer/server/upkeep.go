@@ -205,8 +205,9 @@ func (k *keeper) shrink() (err error) {
 	return k.defragment()
 }
 
+// defragment makes the database of this server smaller. If it leads, it goes on to: writes
+// wait for it, while the change of the leader would have some of them fail.
 func (k *keeper) defragment() error {
-	k.handOver()
 	begin, before := time.Now(), k.size()
 	if err := k.etcd.Server.Defragment(); err != nil {
 		return fmt.Errorf("making the database smaller: %w", err)
@@ -222,56 +223,61 @@ func (k *keeper) size() int64 { return k.etcd.Server.Backend().Size() }
 // heal has the mesh take what is written again, after the quota was used up. No lock can be
 // had, since nothing can be written, so each server has its turn by the clock.
 func (k *keeper) heal() error {
-	full := false
+	full, own := false, false
 	for _, a := range k.etcd.Server.Alarms() {
 		if a.GetAlarm() != etcdserverpb.AlarmType_NOSPACE {
 			continue
 		}
-		full = true
+		full, own = true, own || a.GetMemberID() == k.ID()
 		if k.Leads() && !k.member(a.GetMemberID()) { // who else should take it back?
 			if err := k.disarm(a.GetMemberID()); err != nil {
 				return err
 			}
 		}
 	}
-	if !full || !k.turn(time.Now()) {
+	if !full {
+		k.crowded = 0
 		return nil
 	}
-	return k.makeRoom()
-}
-
-// makeRoom makes the database smaller and takes back the alarm of this server if that helps.
-func (k *keeper) makeRoom() error {
-	revision := k.etcd.Server.KV().Rev()
-	if k.crowded == revision {
-		return nil // nothing was deleted since the last time
+	if !k.turn(time.Now()) {
+		return nil
 	}
-	log := k.options.Log.With("quota", bytes(k.options.Quota))
-	if k.crowded == 0 {
-		log.Warn("the quota of the mesh is used up, making room", "size", bytes(k.size()))
-	}
-	if err := k.compact(revision, true); err != nil {
+	enough, err := k.makeRoom()
+	if err != nil || !enough || !own {
 		return err
 	}
-	limit := k.options.Quota - k.options.Quota/10 // with more, the next writes would raise the alarm again
-	if k.size() > limit {
-		if err := k.defragment(); err != nil {
-			return err
-		}
-	}
-	if k.size() > limit {
-		if k.crowded == 0 {
-			log.Error("the mesh holds too much to take more: export less, or allow more", "size", bytes(k.size()))
-		}
-		k.crowded = revision
-		return nil
-	}
-	k.crowded = 0
 	if err := k.disarm(k.ID()); err != nil {
 		return err
 	}
-	log.Info("the mesh takes what is written again", "size", bytes(k.size()))
+	k.options.Log.Info("the mesh takes what is written again", "size", bytes(k.size()), "quota", bytes(k.options.Quota))
 	return nil
+}
+
+// makeRoom makes the database smaller, and tells whether it is small enough.
+func (k *keeper) makeRoom() (enough bool, err error) {
+	limit := k.options.Quota - k.options.Quota/10 // with more, the next writes would raise the alarm again
+	revision := k.etcd.Server.KV().Rev()
+	if k.size() <= limit || k.crowded == revision { // nothing was deleted since the last time
+		return k.size() <= limit, nil
+	}
+	log, first := k.options.Log.With("size", bytes(k.size()), "quota", bytes(k.options.Quota)), k.crowded == 0
+	if first {
+		log.Warn("the quota of the mesh is used up, making room")
+	}
+	if err := k.compact(revision, true); err != nil {
+		return false, err
+	}
+	if err := k.defragment(); err != nil {
+		return false, err
+	}
+	if k.size() <= limit {
+		return true, nil
+	}
+	if first {
+		log.Error("the mesh holds too much to take more: export less, or allow more", "needed", bytes(k.size()))
+	}
+	k.crowded = revision
+	return false, nil
 }
 
 func (k *keeper) disarm(member uint64) error {
