@@ -12,6 +12,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"github.com/mgmtproject/mgmt/pipeline/peer/identity"
 	"github.com/mgmtproject/mgmt/pipeline/peer/members"
@@ -107,7 +108,9 @@ func (p *Peer) dial(known []string) error {
 	if len(known) == 0 {
 		endpoints = p.node.a.advertiseClient
 	}
-	client, err := clientv3.New(etcd.Config(endpoints, p.id.ClientTLS()))
+	config := etcd.Config(endpoints, p.id.ClientTLS())
+	config.DialOptions = append(config.DialOptions, grpc.WithChainUnaryInterceptor(p.suspect))
+	client, err := clientv3.New(config)
 	if err != nil {
 		return fmt.Errorf("connecting to %s: %w", strings.Join(endpoints, ", "), err)
 	}

@@ -17,6 +17,7 @@ const (
 	serveVertex int32 = iota
 	announceVertex
 	followVertex
+	healthVertex
 	hostVertices
 )
 
@@ -88,11 +89,13 @@ func (p *Peer) run() {
 		serveVertex:    p.sink("server", p.serve),
 		announceVertex: p.sink("presence", p.announce),
 		followVertex:   p.sink("servers", p.follow),
+		healthVertex:   p.sink("health of the servers", p.health),
 	}
 	sources := []streams.Observable[operators.Input]{
 		heard(p.bells[serveVertex], serveVertex),
 		heard(p.bells[announceVertex], announceVertex),
 		heard(p.bells[followVertex], followVertex),
+		heard(p.bells[healthVertex], healthVertex),
 	}
 	if !p.mesh.Foreign {
 		sources = append(sources, p.watched(mesh.Key(members.ServersKey), followVertex))

@@ -94,6 +94,7 @@ type Peer struct {
 
 	bells   []bell
 	ballot  ballot
+	targets targets
 	leaving atomic.Bool
 	yielded atomic.Bool
 	leads   atomic.Bool

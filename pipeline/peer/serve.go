@@ -216,27 +216,3 @@ func (p *Peer) announce(ctx context.Context) (bool, error) {
 	_, err := p.store.Write(ctx, mesh.Txn{Ops: []mesh.Op{op}})
 	return true, err
 }
-
-// follow lets the client know where the servers are.
-func (p *Peer) follow(ctx context.Context) (bool, error) {
-	if p.mesh.Foreign {
-		return false, nil
-	}
-	e, found, err := p.store.Get(ctx, members.ServersKey)
-	if err != nil || !found {
-		return false, err
-	}
-	var now members.Servers
-	if err := json.Unmarshal(e.Value, &now); err != nil {
-		return false, fmt.Errorf("%s: %w", e.Key, err)
-	}
-	if len(now.Servers) == 0 {
-		return false, nil
-	}
-	if urls := now.URLs(); !slices.Equal(urls, p.client.Endpoints()) {
-		p.log.Debug("servers of the mesh have changed", "clients", urls)
-		p.store.SetEndpoints(urls...)
-	}
-	p.elect()
-	return true, p.notes.change(func(r *remembered) { r.Servers = now })
-}
