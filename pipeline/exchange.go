@@ -97,8 +97,9 @@ const (
 
 const (
 	// pace is the least time between two updates that others lead to, so that a burst of
-	// theirs leads to few.
-	pace = 5 * time.Millisecond
+	// theirs leads to few. It is longer for a graph that takes long: half of the time is left
+	// to the run.
+	pace = time.Millisecond
 
 	// aWhile is as long as nothing is due.
 	aWhile = time.Hour
@@ -170,7 +171,7 @@ func (x *Exchange) loop(ctx context.Context) error {
 
 // settle does what is due, and returns when something is next; zero if nothing is.
 func (x *Exchange) settle(now time.Time) (next time.Time) {
-	for _, due := range []func(time.Time) time.Time{x.in.expire, x.pass, x.out.publish, x.kept.save, x.scope.settle} {
+	for _, due := range []func(time.Time) time.Time{x.out.publish, x.in.expire, x.pass, x.kept.save, x.scope.settle} {
 		if at := due(now); !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
@@ -204,7 +205,7 @@ func (x *Exchange) send(u Update) {
 
 // pass passes the graph on, if it is another than before.
 func (x *Exchange) pass(now time.Time) time.Time {
-	switch at := x.passed.Add(max(pace, x.took)); {
+	switch at := x.passed.Add(max(pace, 2*x.took)); {
 	case !x.fresh && !x.in.changed:
 		return time.Time{}
 	case !x.fresh && now.Before(at):
@@ -250,7 +251,7 @@ func (x *Exchange) connect() {
 	if needs > x.shares {
 		x.share(needs)
 	}
-	if !x.opts.Noop && !x.out.knows && x.out.secrets() {
+	if !x.opts.Noop && !x.out.knows && x.out.secrets > 0 {
 		x.out.knows = true
 		x.watch(x.ctx, mesh.Below(mesh.HostPrefix), x.out.hosts)
 	}

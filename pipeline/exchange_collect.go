@@ -27,7 +27,9 @@ type collector struct {
 
 	offers  map[string]*offer // by key
 	sorted  []*offer          // the same, in the order in which they count; nil if that may have changed
+	chosen  []*offer          // those that are collected
 	changed bool              // what is to be collected is not what was
+	shaped  bool              // chosen holds, but for what each offer says
 	told    map[string]string // what was told of offers, by key
 
 	watching bool // presence
@@ -66,7 +68,7 @@ func (c *collector) init(x *Exchange) {
 
 // adopt makes g the graph for which is collected.
 func (c *collector) adopt(g *Graph) {
-	c.options = g.options
+	c.options, c.shaped = g.options, false
 	c.names = make(map[identity]bool, len(g.Vertices))
 	c.owned = map[string]*Vertex{}
 	for _, v := range g.Vertices {
@@ -116,7 +118,9 @@ func (c *collector) drop(key string) {
 	}
 	delete(c.offers, key)
 	c.sorted = nil
-	c.changed = c.changed || o.vertex != nil || o.err != nil
+	if o.vertex != nil || o.err != nil {
+		c.changed, c.shaped = true, false
+	}
 	if o.vertex != nil {
 		c.x.kept.touch()
 	}
@@ -140,12 +144,13 @@ func (c *collector) evaluate(o *offer) {
 	}
 	if err != nil {
 		if o.err == nil || o.err.Error() != err.Error() {
-			o.err, c.changed = err, true
+			o.err, c.changed, c.shaped = err, true, false
 		}
 		return
 	}
-	c.changed = c.changed || o.err != nil
-	o.err = nil
+	if o.err != nil {
+		o.err, c.changed, c.shaped = nil, true, false
+	}
 	if v == nil && o.vertex == nil {
 		return
 	}
@@ -153,13 +158,15 @@ func (c *collector) evaluate(o *offer) {
 	if v != nil && o.vertex != nil && same(v, o.vertex) {
 		return
 	}
-	o.vertex, o.owns, c.changed = v, nil, true
+	var owns []string
 	if v != nil {
 		if owner, ok := v.Resource.(sinks.Owner); ok && !v.Meta.Hidden {
-			o.owns = owner.Owns()
+			owns = owner.Owns()
 		}
 		v.Resource = nil // it was built for this
 	}
+	c.shaped = c.shaped && v != nil && o.vertex != nil && slices.Equal(owns, o.owns)
+	o.vertex, o.owns, c.changed = v, owns, true
 }
 
 // make returns what the graph collects of an offer; nil if it does not.
@@ -217,7 +224,13 @@ func (c *collector) match(o *offer) *Collect {
 // merge adds to a compiled graph what is collected for it. If that is nothing it returns
 // the graph itself, if it may.
 func (c *collector) merge(g *Graph, itself bool) (*Graph, error) {
-	list := c.choose(g)
+	if !c.shaped {
+		c.choose()
+	}
+	list := make([]*Vertex, len(c.chosen))
+	for i, o := range c.chosen {
+		list[i] = o.vertex
+	}
 	if len(list) == 0 && itself {
 		return g, nil
 	}
@@ -246,9 +259,9 @@ func (c *collector) bisect(g *Graph, good, list []*Vertex) (*Graph, error) {
 	return c.bisect(g, merged.Vertices[len(g.Vertices):], list[half:])
 }
 
-// choose returns what is to be added to a graph, and tells what is left out.
-func (c *collector) choose(g *Graph) []*Vertex {
-	var list []*Vertex
+// choose finds out what is to be added to the graph, and tells what is left out.
+func (c *collector) choose() {
+	c.chosen, c.shaped = nil, true
 	names := map[identity]*offer{}
 	owned := map[string]*offer{}
 	problems := map[string]string{}
@@ -268,10 +281,9 @@ func (c *collector) choose(g *Graph) []*Vertex {
 		for _, thing := range o.owns {
 			owned[thing] = o
 		}
-		list = append(list, o.vertex)
+		c.chosen = append(c.chosen, o)
 	}
 	c.tell(problems)
-	return list
 }
 
 // clash says why an offer can't be a part of the graph beside those that count more.
@@ -372,7 +384,7 @@ func (c *collector) open(o *offer, sealed []byte) error {
 			case o.entry.Revision != revision || c.offers[o.entry.Key] != o || c.x.ctx.Err() != nil:
 				return
 			case err != nil:
-				o.err, c.changed = err, true
+				o.err, c.changed, c.shaped = err, true, false
 				return
 			}
 			o.opened = opened

@@ -52,8 +52,9 @@ type publisher struct {
 
 // export is a resource that is to be published.
 type export struct {
-	v    *Vertex
-	file string
+	v      *Vertex
+	file   string
+	secret bool
 
 	// value is what is published. As long as there is none, since a value has not been
 	// received or sealed, what is there stays, unless purge says otherwise.
@@ -83,18 +84,23 @@ func (p *publisher) any() bool { return len(p.want) > 0 }
 // adopt makes what g exports what is to be published.
 func (p *publisher) adopt(g *Graph) {
 	old := p.want
-	p.want, p.receivers = map[string]*export{}, map[string][]string{}
-	for _, v := range exported(g) {
+	list := exported(g)
+	p.want, p.receivers, p.secrets = make(map[string]*export, len(list)), map[string][]string{}, 0
+	for _, v := range list {
 		key := mesh.ExportKey(p.x.opts.Host, v.Kind, v.Name)
+		secret := v.isSecret()
+		if secret {
+			p.secrets++
+		}
 		for _, r := range v.receives {
 			p.receivers[r.from] = append(p.receivers[r.from], key)
 		}
-		if was := old[key]; was != nil && was.file == g.File && sameExport(was.v, v) {
+		if was := old[key]; was != nil && was.file == g.File && was.secret == secret && sameExport(was.v, v) {
 			was.v = v
 			p.want[key] = was
 			continue
 		}
-		p.want[key] = &export{v: v, file: g.File}
+		p.want[key] = &export{v: v, file: g.File, secret: secret}
 		p.pending[key] = true
 		p.make(key)
 	}
@@ -146,7 +152,7 @@ func (p *publisher) encode(key string, e *export) error {
 	if err != nil {
 		return err
 	}
-	if e.v.isSecret() {
+	if e.secret {
 		e.plain, err = json.Marshal(c)
 		e.value = nil
 		p.unsealed[key] = true
@@ -178,7 +184,7 @@ func (p *publisher) valued(v *Vertex) (cfg sinks.Config, missing bool, err error
 // check notes that what the mesh has of a key may not be right any more.
 func (p *publisher) check(key string) {
 	if e := p.want[key]; e != nil {
-		e.purge = e.value == nil && e.v.isSecret() && !p.hides(key, e)
+		e.purge = e.value == nil && e.secret && !p.hides(key, e)
 	}
 	if !p.right(key) {
 		p.pending[key] = true

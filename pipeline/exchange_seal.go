@@ -13,6 +13,8 @@ import (
 
 // sealer seals what is secret, for hosts that the mesh knows.
 type sealer struct {
+	secrets int // how many exports are secret
+
 	knows bool             // known is watched
 	ready bool             // and was heard of
 	known map[string]int64 // hosts with a key, and the revision at which it was written
@@ -29,16 +31,6 @@ func newSealer() sealer {
 
 // maxSealing is how many contents are sealed at once.
 const maxSealing = 4
-
-// secrets says that something secret is exported.
-func (p *publisher) secrets() bool {
-	for _, e := range p.want {
-		if e.v.isSecret() {
-			return true
-		}
-	}
-	return false
-}
 
 // hosts takes in which hosts the mesh knows, and seals anew for those that have another key.
 func (p *publisher) hosts(c mesh.Change) {

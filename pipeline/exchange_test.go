@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -449,6 +450,41 @@ func TestExportsOfAnEarlierRunAreWithdrawn(t *testing.T) {
 	}
 	a.says("somebody else has changed what this host exports")
 	holds(1)
+}
+
+func TestOnlyWhatChangesIsPublished(t *testing.T) {
+	noLeaks(t)
+	const many = 3 * mesh.MaxOps
+	store := meshtest.New(t, "a")
+	a := join(t, store, "a")
+	revisions := func(changed int64) map[int64]int {
+		t.Helper()
+		counts := map[int64]int{}
+		a.waitFor("what is published", func() bool {
+			list, err := store.List(t.Context(), mesh.ExportPrefix)
+			clear(counts)
+			for _, e := range list.Entries {
+				counts[e.Revision]++
+			}
+			return err == nil && len(list.Entries) == many && counts[changed] == 1 || changed == 0
+		})
+		return counts
+	}
+	a.load(manyExports(many, "first"))
+	a.waitFor("all exports", func() bool {
+		list, err := store.List(t.Context(), mesh.ExportPrefix)
+		return err == nil && len(list.Entries) == many
+	})
+	before := revisions(0)
+	if len(before) != many/mesh.MaxOps {
+		t.Errorf("%d exports were written in %d transactions", many, len(before))
+	}
+	last := slices.Max(slices.Collect(maps.Keys(before)))
+	a.load(manyExports(many, "second"))
+	after := revisions(last + 1)
+	if len(after) != len(before)+1 {
+		t.Errorf("revisions %v became %v", before, after)
+	}
 }
 
 func TestNoopPublishesNothing(t *testing.T) {

@@ -382,7 +382,7 @@ func (l *loader) collect(node *yaml.Node) {
 		wrong := params.Decode(item, &c)
 		l.take(wrong, "unknown key %q in an entry of collect")
 		kind := strings.ToLower(c.Kind)
-		_, known := l.reg.Spec(kind)
+		spec, known := l.reg.Spec(kind)
 		at := item
 		if _, value := params.Locate(item, &c, "kind"); value != nil {
 			at = value
@@ -394,6 +394,12 @@ func (l *loader) collect(node *yaml.Node) {
 		case !known && l.kinds[kind] != nil: // reported where it has resources
 		case !known:
 			l.report(at, l.nearKind(kind), "unknown kind %q", brief(c.Kind))
+		case c.Grace < 0:
+			_, value := params.Locate(item, &c, "grace")
+			l.report(value, "", "grace: %v is negative, expected 0 or more", c.Grace)
+		case c.Pattern != "" && !movable(spec.New()):
+			_, value := params.Locate(item, &c, "pattern")
+			l.report(value, "leave the pattern empty", "a pattern moves paths, and %s has none", kind)
 		default:
 			l.g.Collect = append(l.g.Collect, Collect{Kind: kind, Pattern: c.Pattern, Live: c.Live, Grace: c.Grace, Pos: posOf(item)})
 		}
@@ -449,7 +455,7 @@ func moved(v *Vertex, pattern string) (sinks.Config, error) {
 		s, _ := value.(string)
 		return s
 	}
-	if _, ok := params.Get(v.Config, "path"); !ok {
+	if !movable(v.Config) {
 		return nil, fmt.Errorf("a pattern moves paths, and %s has none", v.Kind)
 	}
 	base := text("basename")
@@ -469,6 +475,12 @@ func moved(v *Vertex, pattern string) (sinks.Config, error) {
 	}
 	cfg := params.Clone(v.Config)
 	return cfg, params.DecodeMap(cfg, changed)
+}
+
+// movable says that resources like cfg have a path.
+func movable(cfg sinks.Config) bool {
+	_, ok := params.Get(cfg, "path")
+	return ok
 }
 
 // nearKind is the hint for a kind that does not exist.

@@ -70,7 +70,7 @@ func (m *runner) wait(t *testing.T) error {
 func together(o *pipeline.ExchangeOptions) { o.Together = true }
 
 // partyOf is a party that does not run by itself.
-func partyOf(t *testing.T, store mesh.Store, host string, change ...func(*pipeline.ExchangeOptions)) *party {
+func partyOf(t testing.TB, store mesh.Store, host string, change ...func(*pipeline.ExchangeOptions)) *party {
 	p := join(t, store, host, change...)
 	p.stop()
 	return p
