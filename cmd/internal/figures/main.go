@@ -31,6 +31,7 @@ var measures = []measure{
 	{"start", "start of the process to the first CheckApply, and its memory when idle", start},
 	{"chain", "execs of a second, three in a chain: what the engine adds", chain},
 	{"idle", "CPU and CheckApplys of a converged host of 10,000 files over 60 seconds", idle},
+	{"mesh", "three hosts on one machine that exchange files, each with a peer", exchange},
 	{"stop", "SIGTERM to exit with 10,000 files under watch", stop},
 }
 
