@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/mgmtproject/mgmt/sources/mesh"
 )
 
 // agentCalls are what a host that doesn't serve may ask of etcd. Etcd has access control
@@ -308,7 +310,7 @@ func (g *Guard) warn(message string, attrs ...any) {
 	g.log.Warn(message, attrs...)
 }
 
-// keysOf says which keys a request is about: the first that it writes, or reads.
+// keysOf says which keys a request is about.
 func keysOf(req any) string {
 	switch r := req.(type) {
 	case *pb.PutRequest:
@@ -318,23 +320,33 @@ func keysOf(req any) string {
 	case *pb.DeleteRangeRequest:
 		return keys(r.GetKey(), r.GetRangeEnd())
 	case *pb.TxnRequest:
-		var all []string
-		for _, op := range slices.Concat(r.GetSuccess(), r.GetFailure()) {
-			switch {
-			case op.GetRequestPut() != nil:
-				all = append(all, keysOf(op.GetRequestPut()))
-			case op.GetRequestDeleteRange() != nil:
-				all = append(all, keysOf(op.GetRequestDeleteRange()))
-			case op.GetRequestRange() != nil:
-				all = append(all, keysOf(op.GetRequestRange()))
-			}
-		}
-		if len(all) > 3 {
-			all = append(all[:3], fmt.Sprintf("and %d more", len(all)-3))
-		}
-		return strings.Join(all, ", ")
+		return keysOfAll(slices.Concat(r.GetSuccess(), r.GetFailure()))
 	}
 	return ""
+}
+
+// keysOfAll names each key once, and not those with which the store of a host keeps its
+// writes in order.
+func keysOfAll(ops []*pb.RequestOp) string {
+	var all []string
+	for _, op := range ops {
+		var k string
+		switch {
+		case op.GetRequestPut() != nil:
+			k = keysOf(op.GetRequestPut())
+		case op.GetRequestDeleteRange() != nil:
+			k = keysOf(op.GetRequestDeleteRange())
+		case op.GetRequestRange() != nil:
+			k = keysOf(op.GetRequestRange())
+		}
+		if k != "" && !strings.HasPrefix(k, mesh.FencePrefix) && !slices.Contains(all, k) {
+			all = append(all, k)
+		}
+	}
+	if len(all) > 3 {
+		all = append(all[:3], fmt.Sprintf("and %d more", len(all)-3))
+	}
+	return strings.Join(all, ", ")
 }
 
 func keys(key, end []byte) string {

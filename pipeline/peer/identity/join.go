@@ -18,9 +18,10 @@ import (
 )
 
 // Join gets a certificate for a host with the text of a token, and keeps it in a directory.
-// It fails with mesh.ErrUnreachable if none of the hosts answers that could give one; then
-// it can be called again, and the token is still good even if the answer alone was lost. A
-// host that has a certificate of that mesh keeps it, whatever has become of the token.
+// It fails with ErrNotAdmitted if the token is no good, and with mesh.ErrUnreachable if none
+// of the hosts answers that could give one; then it can be called again, and the token is
+// still good even if the answer alone was lost. A host that has a certificate of that mesh
+// keeps it, whatever has become of the token.
 func Join(ctx context.Context, dir, host, token string) (*Identity, error) {
 	if err := CheckHost(host); err != nil {
 		return nil, err

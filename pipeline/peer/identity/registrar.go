@@ -514,6 +514,11 @@ func (r *Registrar) renew(ctx context.Context, req *http.Request, in request) (a
 	if !known {
 		return answer{}, deny(http.StatusForbidden, "host %q was forgotten: it needs a new token", host)
 	}
+	if !serve { // another version of mgmt may give other rights
+		if err := setGrants(ctx, r.o.Client, hostRole(host), hostGrants(host)); err != nil {
+			return answer{}, err
+		}
+	}
 	// More than it could before a host may do only with a token, which brings the key.
 	a, leaf, err := r.issue(ctx, key, host, serve && serves(have))
 	if err == nil {

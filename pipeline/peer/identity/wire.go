@@ -88,10 +88,16 @@ func parseCSR(text []byte, host string) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
-// refusal is a Registrar's no: nothing is gained by asking another.
+// ErrNotAdmitted says that the mesh doesn't let this host in, or gives it no new
+// certificate. Nothing is gained by asking again.
+var ErrNotAdmitted = errors.New("the mesh has refused")
+
+// refusal is a Registrar's no.
 type refusal struct{ why string }
 
-func (r *refusal) Error() string { return "the mesh has refused: " + r.why }
+func (r *refusal) Error() string { return ErrNotAdmitted.Error() + ": " + r.why }
+
+func (r *refusal) Unwrap() error { return ErrNotAdmitted }
 
 // ask sends a request to the first Registrar that can be reached.
 func ask(ctx context.Context, config *tls.Config, urls []string, path string, req request) (answer, error) {
