@@ -61,7 +61,7 @@ func (s *Server) config() (*embed.Config, error) {
 		c.PeerTLSInfo.ServerName, c.PeerTLSInfo.AllowedHostnames = name, []string{name}
 		c.PeerTLSInfo.SkipClientSANVerify = true
 	}
-	c.GRPCAdditionalServerOptions = o.GRPC
+	c.GRPCAdditionalServerOptions = append([]grpc.ServerOption{grpc.ChainUnaryInterceptor(retry)}, o.GRPC...)
 
 	c.TickMs, c.ElectionMs = uint(o.Tick/time.Millisecond), uint(o.Election/time.Millisecond)
 	c.QuotaBackendBytes = o.Quota
