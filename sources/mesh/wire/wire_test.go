@@ -76,22 +76,22 @@ func TestAStoreIsTheSameOverTheWire(t *testing.T) {
 	if far.Host() != "web1" {
 		t.Errorf("the host is %q", far.Host())
 	}
-	rev, err := far.Write(ctx, mesh.Txn{Ops: []mesh.Op{mesh.Put("/a", []byte("\x00\xff<")), {Key: "/b", Bound: true}}})
+	rev, err := far.Write(ctx, mesh.Txn{Ops: []mesh.Op{mesh.Put("/x/a", []byte("\x00\xff<")), {Key: "/x/b", Bound: true}}})
 	if err != nil || rev == 0 {
 		t.Fatal(rev, err)
 	}
-	want, _, err := near.Get(ctx, "/a")
+	want, _, err := near.Get(ctx, "/x/a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e, ok, err := far.Get(ctx, "/a"); err != nil || !ok || !bytes.Equal(e.Value, want.Value) || e.Revision != rev || e.Created != want.Created {
+	if e, ok, err := far.Get(ctx, "/x/a"); err != nil || !ok || !bytes.Equal(e.Value, want.Value) || e.Revision != rev || e.Created != want.Created {
 		t.Errorf("got %+v, %v, %v; want %+v", e, ok, err, want)
 	}
 	if e, ok, err := far.Get(ctx, "/none"); err != nil || ok {
 		t.Errorf("got %+v, %v, %v; want nothing", e, ok, err)
 	}
-	l, err := far.List(ctx, "/")
-	if err != nil || len(l.Entries) != 2 || l.Entries[1].Key != "/b" || !l.Entries[1].Bound || l.Revision != rev {
+	l, err := far.List(ctx, "/x/")
+	if err != nil || len(l.Entries) != 2 || l.Entries[1].Key != "/x/b" || !l.Entries[1].Bound || l.Revision != rev {
 		t.Errorf("got %+v, %v", l, err)
 	}
 	sealed, err := far.Seal(ctx, []string{"web1"}, []byte("secret"))
