@@ -205,7 +205,12 @@ func (s *schedule) decide(seen view) (sinks.Outcome, mesh.Txn, error) {
 
 // offered is how a new offer is told.
 func offered(before offer, there bool, after offer) sinks.Change {
-	tell := func(o offer) string { return fmt.Sprintf("%s, max %d, load %v", o.Strategy, o.Max, o.Load) }
+	tell := func(o offer) string {
+		if o.Load == 0 {
+			return fmt.Sprintf("%s, max %d", o.Strategy, o.Max)
+		}
+		return fmt.Sprintf("%s, max %d, load %v", o.Strategy, o.Max, o.Load)
+	}
 	c := sinks.Change{Field: "offer", From: "none", To: tell(after)}
 	if there {
 		c.From = tell(before)
