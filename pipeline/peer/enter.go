@@ -236,6 +236,9 @@ func (p *Peer) markForeign(ctx context.Context) error {
 
 // introduce says that this host is there, and for which key its secrets are sealed.
 func (p *Peer) introduce(ctx context.Context) error {
+	if err := p.alone(ctx); err != nil {
+		return err
+	}
 	text, err := json.Marshal(members.Known{Recipient: p.id.Recipient()})
 	if err != nil {
 		return err
@@ -250,6 +253,34 @@ func (p *Peer) introduce(ctx context.Context) error {
 	}
 	_, err = p.announce(ctx)
 	return err
+}
+
+// alone makes sure that no other host has the name of this one.
+func (p *Peer) alone(ctx context.Context) error {
+	if err := p.notes.change(func(r *remembered) {
+		if r.Instance == "" {
+			r.Instance = strings.ToLower(rand.Text())
+		}
+	}); err != nil {
+		return err
+	}
+	for said, began := false, time.Now(); ; pause(ctx, mesh.TTL/20) {
+		e, found, err := p.store.Get(ctx, mesh.AlivePrefix+p.o.Host)
+		if err != nil {
+			return err
+		}
+		var other members.Alive
+		if !found || json.Unmarshal(e.Value, &other) != nil || other.Instance == p.notes.get().Instance {
+			return nil
+		}
+		if time.Since(began) > 2*mesh.TTL {
+			return fmt.Errorf("another host calls itself %s: give each its own --hostname", p.o.Host)
+		}
+		if !said {
+			p.log.Info("a host of this name is in the mesh, waiting for it to go", "host", p.o.Host)
+			said = true
+		}
+	}
 }
 
 // pause returns after d, or when ctx is done.

@@ -18,7 +18,10 @@ func (p *Peer) leave(ctx context.Context) error {
 	}
 	p.leaving.Store(true)
 	began := time.Now()
-	if _, err := p.announce(ctx); err != nil {
+	say, cancel := context.WithTimeout(ctx, revokeLimit)
+	_, err := p.announce(say)
+	cancel()
+	if err != nil {
 		return err
 	}
 	p.bells[announceVertex].ring() // it may have been about to say otherwise

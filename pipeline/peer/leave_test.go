@@ -2,6 +2,10 @@ package peer_test
 
 import (
 	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -188,4 +192,81 @@ func TestIdealSizeOfANewMesh(t *testing.T) {
 	w.settled("a")
 	w.put("c", members.IdealKey, "nonsense") // as if it weren't there
 	w.settles("a b c")
+}
+
+func TestAHostThatHasLostItsDataIsReplacedByItself(t *testing.T) {
+	w := newTown(t)
+	w.start("a")
+	seed := w.seed("a")
+	w.start("b", seed)
+	w.start("c", seed)
+	w.settles("a b c")
+	before := w.ids()
+	w.kill("b")
+	if err := os.RemoveAll(filepath.Join(w.dir, "b", "server", "member")); err != nil {
+		t.Fatal(err)
+	}
+	w.start("b")
+	w.eventually("b is another member", func() bool { return w.voters() == "a b c" && w.ids()["b"] != before["b"] })
+}
+
+func TestAServerWhosePortIsTakenMoves(t *testing.T) {
+	w := newTown(t)
+	w.start("a")
+	seed := w.seed("a")
+	w.start("b", seed)
+	w.start("c", seed)
+	w.settles("a b c")
+	before := w.ids()
+	var kept struct {
+		Client []string `json:"client_urls"`
+		Peer   []string `json:"peer_urls"`
+	}
+	w.kill("b")
+	w.read(filepath.Join(w.dir, "b", "peer.json"), &kept)
+	for _, text := range []string{kept.Client[0], kept.Peer[0]} {
+		l, err := net.Listen("tcp", strings.TrimPrefix(text, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+	}
+	w.start("b")
+	w.eventually("b is where it says", func() bool {
+		return w.voters() == "a b c" && strings.Contains(w.get("a", members.ServersKey), w.seed("b"))
+	})
+	if now := w.ids()["b"]; now != before["b"] || w.seed("b") == kept.Client[0] {
+		t.Errorf("b is %v at %s, and was %v at %s", now, w.seed("b"), before["b"], kept.Client[0])
+	}
+	w.kill("c") // so that a needs b
+	w.put("a", mesh.KVPrefix+"x", "1")
+}
+
+func TestTwoHostsOfOneName(t *testing.T) {
+	w := newTown(t)
+	w.start("a")
+	w.start("b", w.seed("a"))
+	o := w.options(peer.Options{Host: "b", Seeds: []string{w.seed("a")}})
+	o.Dir += "-other"
+	began := time.Now()
+	p, err := peer.Open(t.Context(), o)
+	if err == nil {
+		_ = p.Close(t.Context())
+		t.Fatal("both are in the mesh")
+	}
+	t.Logf("refused after %v: %v", time.Since(began), err)
+	if !strings.Contains(err.Error(), "another host calls itself b") {
+		t.Error("it doesn't say why")
+	}
+}
+
+func TestAnAddressThatNobodyCanReach(t *testing.T) {
+	w := newTown(t)
+	p, err := peer.Open(t.Context(), w.options(peer.Options{Host: "a", ClientURLs: []string{"http://0.0.0.0:0"}, Insecure: true}))
+	if err == nil {
+		_ = p.Close(t.Context())
+	}
+	if err == nil || !strings.Contains(err.Error(), "--advertise-client-urls") {
+		t.Errorf("got %v, want what to do", err)
+	}
 }

@@ -16,7 +16,7 @@ const (
 	// maxStarts is how often a server is started in a row without working for steady,
 	// before the host leaves it for a while to others, and takes part as an agent only.
 	maxStarts = 5
-	steady    = 15 * time.Second
+	steady    = 2 * time.Second
 	troubled  = time.Minute
 )
 

@@ -20,6 +20,9 @@ const notesFile = "peer.json"
 
 // remembered is what a host keeps of its mesh, so that it finds it again by itself.
 type remembered struct {
+	// Instance tells this directory from any other.
+	Instance string `json:"instance"`
+
 	// Mesh is its identity, and Servers where its servers were last.
 	Mesh    members.Mesh    `json:"mesh"`
 	Servers members.Servers `json:"servers"`

@@ -24,13 +24,10 @@ type town struct {
 	grace time.Duration
 }
 
-const shortGrace = 2 * time.Second
-
-// grace is that of the hosts of a town.
-var grace = shortGrace
-
+// newTown is without hosts. Its test waits more than it works, so others run beside it.
 func newTown(t *testing.T) *town {
-	return &town{t: t, dir: t.TempDir(), hosts: map[string]*peer.Peer{}, grace: grace}
+	t.Parallel()
+	return &town{t: t, dir: t.TempDir(), hosts: map[string]*peer.Peer{}, grace: 2 * time.Second}
 }
 
 // eventually waits until something holds.
@@ -151,6 +148,23 @@ func (w *town) voters() string {
 		return strings.Join(names, " ")
 	}
 	return "nobody answers"
+}
+
+// ids are the members by host.
+func (w *town) ids() map[string]uint64 {
+	w.t.Helper()
+	ids := map[string]uint64{}
+	for _, p := range w.hosts {
+		resp, err := p.Client().MemberList(w.t.Context())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, m := range resp.Members {
+			ids[m.Name] = m.ID
+		}
+		break
+	}
+	return ids
 }
 
 // settles waits until the voters are as they should be, and published.

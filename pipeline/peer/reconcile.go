@@ -325,7 +325,11 @@ func (l *leader) publish(ctx context.Context) (bool, error) {
 			return false, fmt.Errorf("server %v hasn't said yet where it is", members.ID(m.ID))
 		}
 		if !m.IsLearner {
-			now.Servers = append(now.Servers, members.Server{Host: m.Name, Member: members.ID(m.ID), ClientURLs: m.ClientURLs})
+			its := members.Server{Host: m.Name, Member: members.ID(m.ID), ClientURLs: m.ClientURLs}
+			if a := l.offer(m.Name); a.Member == its.Member {
+				its.ClientURLs = a.ClientURLs // it may just have moved
+			}
+			now.Servers = append(now.Servers, its)
 		}
 	}
 	slices.SortFunc(now.Servers, func(a, b members.Server) int { return strings.Compare(a.Host, b.Host) })

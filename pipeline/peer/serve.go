@@ -41,7 +41,7 @@ func (p *Peer) serve(ctx context.Context) (changed bool, err error) {
 	case named == 0 && a == nil:
 		return changed, p.tidy(ctx)
 	case a != nil && (named == a.member || a.member == 0):
-		return changed, p.await(ctx, a)
+		return changed, p.attend(ctx, a)
 	case a != nil:
 		return changed, p.demote(ctx, a)
 	case !p.willing():
@@ -61,6 +61,23 @@ func (p *Peer) named(ctx context.Context) (members.ID, error) {
 		return 0, fmt.Errorf("%s: %w", e.Key, err)
 	}
 	return n.Member, nil
+}
+
+// attend sees to it that a server comes up, and that the mesh knows where it is.
+func (p *Peer) attend(ctx context.Context, a *attempt) error {
+	if err := p.await(ctx, a); err != nil || a.server == nil {
+		return err
+	}
+	all, err := p.members(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		if members.ID(m.ID) == a.member {
+			return p.move(ctx, m)
+		}
+	}
+	return nil
 }
 
 // await returns when a server that starts has started.
@@ -149,10 +166,8 @@ func (p *Peer) start(ctx context.Context, named members.ID) error {
 	if p.tooOften() {
 		return nil
 	}
-	if !slices.Equal(own.PeerURLs, p.node.a.advertisePeer) {
-		if err := p.move(ctx, own); err != nil {
-			return err
-		}
+	if err := p.move(ctx, own); err != nil {
+		return err
 	}
 	a := p.node.begin(server.Options{
 		Existing:       true,
@@ -162,15 +177,18 @@ func (p *Peer) start(ctx context.Context, named members.ID) error {
 	return p.await(ctx, a)
 }
 
-// move tells the mesh that the server of this host is found elsewhere now.
+// move tells the mesh if the server of this host is found elsewhere now.
 func (p *Peer) move(ctx context.Context, own *etcdserverpb.Member) error {
+	if slices.Equal(own.PeerURLs, p.node.a.advertisePeer) {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, changeLimit)
 	defer cancel()
 	p.log.Info("server has moved", "member", members.ID(own.ID), "from", own.PeerURLs, "to", p.node.a.advertisePeer)
 	if _, err := p.client.MemberUpdate(ctx, own.ID, p.node.a.advertisePeer); err != nil {
 		return fmt.Errorf("telling the mesh where the server is now: %w", err)
 	}
-	return errors.New("where the server is was changed")
+	return nil
 }
 
 // tooOften says that the server has failed again and again. This host then doesn't offer
@@ -197,7 +215,7 @@ func (p *Peer) tooOften() bool {
 // announce says what this host offers now.
 func (p *Peer) announce(ctx context.Context) (bool, error) {
 	p.elect()
-	alive := members.Alive{Leaving: p.leaving.Load(), Version: p.o.Version}
+	alive := members.Alive{Leaving: p.leaving.Load(), Instance: p.notes.get().Instance, Version: p.o.Version}
 	if p.willing() && !p.mesh.Foreign {
 		alive.Serves = true
 		if why := p.trouble.Load(); why != nil {

@@ -21,12 +21,13 @@ type city struct {
 }
 
 // newCity has five hosts, three of which serve, and "x" that looks on.
-func newCity(t *testing.T) *city {
+func newCity(t *testing.T, grace time.Duration) *city {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a mesh of processes")
 	}
 	c := &city{town: newTown(t), hosts: map[string]*process{}}
+	c.grace = grace
 	for i, host := range []string{"a", "b", "c", "d", "e"} {
 		var seeds []string
 		if i > 0 {
@@ -112,7 +113,7 @@ func (c *city) write() (stop func() time.Duration) {
 }
 
 func TestAServerThatIsKilledIsReplaced(t *testing.T) {
-	c := newCity(t)
+	c := newCity(t, 2*time.Second)
 	leader := c.leader()
 	stop := c.write()
 	c.hosts[leader].kill()
@@ -136,9 +137,7 @@ func TestAServerThatIsKilledIsReplaced(t *testing.T) {
 }
 
 func TestALeaderThatIsPausedLosesNothing(t *testing.T) {
-	grace = peer.DefaultGrace
-	defer func() { grace = shortGrace }()
-	c := newCity(t)
+	c := newCity(t, peer.DefaultGrace)
 	leader := c.leader()
 	before, err := c.town.hosts["x"].Client().MemberList(t.Context())
 	if err != nil {
@@ -165,7 +164,7 @@ func TestALeaderThatIsPausedLosesNothing(t *testing.T) {
 }
 
 func TestAllKilledAndStartedInAnotherOrder(t *testing.T) {
-	c := newCity(t)
+	c := newCity(t, 2*time.Second)
 	c.put("x", mesh.KVPrefix+"kept", "1")
 	for _, p := range c.hosts {
 		p.kill()

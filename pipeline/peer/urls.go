@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -41,6 +42,9 @@ func (p *Peer) choose() error {
 	a.advertiseClient = advertised(p.o.AdvertiseClientURLs, a.client, secured)
 	a.advertisePeer = advertised(p.o.AdvertiseServerURLs, a.peer, secured)
 	if !p.o.NoServer {
+		if err := reachable(slices.Concat(a.advertiseClient, a.advertisePeer)); err != nil {
+			return err
+		}
 		if err := identity.Allow("listen on", slices.Concat(a.client, a.peer), secured, p.o.Insecure); err != nil {
 			return err
 		}
@@ -88,6 +92,20 @@ func advertised(want, listens []string, secured bool) []string {
 		return withScheme(want, secured)
 	}
 	return listens
+}
+
+// reachable refuses addresses to listen on that nobody can dial.
+func reachable(advertised []string) error {
+	for _, text := range advertised {
+		u, err := url.Parse(text)
+		if err != nil {
+			return err
+		}
+		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.IsUnspecified() {
+			return fmt.Errorf("other hosts can't reach %s: give the address of this host with --advertise-client-urls and --advertise-server-urls", text)
+		}
+	}
+	return nil
 }
 
 // withScheme makes URLs of addresses.

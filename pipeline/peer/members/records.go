@@ -67,6 +67,10 @@ type Alive struct {
 	Member ID `json:"member,omitzero"`
 	Data   ID `json:"data,omitzero"`
 
+	// Instance is that of the directory in which the host keeps its part of the mesh: two
+	// hosts of the same name have not the same.
+	Instance string `json:"instance,omitempty"`
+
 	// Version is that of the program.
 	Version string `json:"version,omitempty"`
 }
