@@ -340,6 +340,9 @@ func Forget(ctx context.Context, client *clientv3.Client, store mesh.Store, host
 	if err := CheckHost(host); err != nil {
 		return false, err
 	}
+	if host == store.Host() {
+		return false, errors.New("a host can't take itself out: do it on another one that serves")
+	}
 	_, served, err = rank(ctx, client, host)
 	if err == nil {
 		err = Withdraw(ctx, client, host)
