@@ -123,6 +123,11 @@ bench: build testhost ## measure, and keep the raw output in docs/benchmarks/lat
 .PHONY: soak
 soak: testhost ## the long tests: storms, ten thousand files (MGMT_SOAK=1)
 	MGMT_SOAK=1 $(GO) test -race -count 1 -timeout 60m $(TESTHOST) -run Soak ./...
+	MGMT_SOAK=1 $(GO) test -race -count 1 -timeout 60m -v ./cmd/internal/survival
+
+.PHONY: soak-clock
+soak-clock: ## the test of a mesh on a machine whose clock is stepped, as root: that of this one
+	MGMT_STEP_CLOCK=1 $(GO) test -count 1 -v -run Clock ./cmd/internal/survival
 
 .PHONY: clean
 clean: ## remove what was built
