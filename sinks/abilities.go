@@ -48,7 +48,7 @@ type Sender interface {
 type Space string
 
 // The spaces in use. Names are clean absolute paths, but for users, groups, units,
-// packages and servers.
+// packages, network interfaces and servers.
 const (
 	SpaceDir     Space = "dir"     // a directory that is made to exist
 	SpaceFile    Space = "file"    // a file that is made to exist, or a symbolic link
@@ -60,6 +60,8 @@ const (
 	SpaceOwned   Space = "owned"   // a path that a package brings
 	SpaceEdits   Space = "edits"   // a file in which a part is managed, such as a line
 	SpaceGone    Space = "gone"    // a path at which nothing is left
+	SpaceFreed   Space = "freed"   // a group, by name, of which a user is no longer
+	SpaceLink    Space = "link"    // a network interface, by name, as it shall be
 
 	SpaceHTTPServer Space = "http_server" // a server of files, by name
 )

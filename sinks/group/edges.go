@@ -27,7 +27,7 @@ func (g *group) Provides() []sinks.Fact {
 func (g *group) Needs() []sinks.Need {
 	needs := []sinks.Need{{Fact: sinks.Fact{Space: sinks.SpaceOwned, Name: local.Groupadd}, Why: "which brings the tool for it"}}
 	if g.absent {
-		needs = append(needs, sinks.Need{Fact: sinks.Fact{Space: local.SpaceFreed, Name: g.name}, Why: "which was in it"})
+		needs = append(needs, sinks.Need{Fact: sinks.Fact{Space: sinks.SpaceFreed, Name: g.name}, Why: "which was in it"})
 	}
 	return needs
 }

@@ -52,6 +52,12 @@ func pair(t testing.TB) {
 	t.Cleanup(func() { ip(t, "link del mg0") })
 }
 
+func TestEdges(t *testing.T) {
+	if got := sinktest.Edges(t, &net.Config{State: "up"}, "eth0"); !slices.Equal(got, []string{"provides link eth0"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
 // state tells all of mg0.
 func state() (string, error) {
 	text := ""

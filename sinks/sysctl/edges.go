@@ -1,6 +1,10 @@
 package sysctl
 
-import "github.com/mgmtproject/mgmt/sinks"
+import (
+	"strings"
+
+	"github.com/mgmtproject/mgmt/sinks"
+)
 
 var (
 	_ sinks.Provider = (*sysctl)(nil)
@@ -18,15 +22,29 @@ func (r *sysctl) Provides() []sinks.Fact {
 
 // Needs implements sinks.Needer. What is absent needs no directory.
 func (r *sysctl) Needs() []sinks.Need {
+	var needs []sinks.Need
+	if link := r.link(); link != "" && r.live {
+		needs = append(needs, sinks.Need{Fact: sinks.Fact{Space: sinks.SpaceLink, Name: link}, Why: "whose parameter it is"})
+	}
 	if r.file == "" {
-		return nil
+		return needs
 	}
-	needs := []sinks.Need{
-		{Fact: sinks.Fact{Space: sinks.SpaceFile, Name: r.file}, Why: "its file"},
-		{Fact: sinks.Fact{Space: sinks.SpaceOwned, Name: r.file}, Why: "which brings its file"},
-	}
+	needs = append(needs,
+		sinks.Need{Fact: sinks.Fact{Space: sinks.SpaceFile, Name: r.file}, Why: "its file"},
+		sinks.Need{Fact: sinks.Fact{Space: sinks.SpaceOwned, Name: r.file}, Why: "which brings its file"},
+	)
 	if r.absent {
 		return append(needs, sinks.Need{Fact: sinks.Fact{Space: sinks.SpaceMount, Name: r.file}, Above: true, Why: "on which it is"})
 	}
 	return sinks.AddHolders(needs, r.file)
+}
+
+// link is the network interface that the parameter belongs to, as eth0 in
+// net/ipv4/conf/eth0/forwarding, "" if it belongs to none.
+func (r *sysctl) link() string {
+	parts := strings.Split(r.key, "/")
+	if len(parts) < 5 || parts[0] != "net" || parts[2] != "conf" && parts[2] != "neigh" || parts[3] == "all" || parts[3] == "default" {
+		return ""
+	}
+	return parts[3]
 }

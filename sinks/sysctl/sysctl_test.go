@@ -260,6 +260,34 @@ func TestEdges(t *testing.T) {
 	}
 }
 
+func TestAParameterOfAnInterfaceIsSetAfterIt(t *testing.T) {
+	one := "1"
+	for name, link := range map[string]string{
+		"net.ipv4.conf.eth0.forwarding":              "eth0",
+		"net.ipv4.conf.eth0/100.forwarding":          "eth0.100",
+		"net/ipv6/conf/eth0.100/accept_ra":           "eth0.100",
+		"net.ipv6.neigh.eth0.base_reachable_time_ms": "eth0",
+		"net.ipv4.conf.all.forwarding":               "",
+		"net.ipv4.neigh.default.gc_interval":         "",
+		"net.ipv4.ip_forward":                        "",
+		"net.netfilter.nf_log.2":                     "",
+		"kernel.x":                                   "",
+	} {
+		var want []string
+		if link != "" {
+			want = []string{"needs link " + link + ", whose parameter it is"}
+		}
+		if diff := cmp.Diff(want, sinktest.Edges(t, &sysctl.Config{Value: &one, Runtime: true}, name)); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", name, diff)
+		}
+	}
+	for _, line := range sinktest.Edges(t, &sysctl.Config{Value: &one, Persist: true}, "net.ipv4.conf.eth0.forwarding") {
+		if strings.HasPrefix(line, "needs link") {
+			t.Errorf("what is for the next boot alone %s", line)
+		}
+	}
+}
+
 func TestCancelledBeforeTheFile(t *testing.T) {
 	f := t.TempDir() + "/a.conf"
 	ctx, cancel := context.WithCancel(t.Context())

@@ -15,9 +15,9 @@ var (
 // its groups.
 func (u *user) Provides() []sinks.Fact {
 	if u.absent {
-		facts := []sinks.Fact{{Space: local.SpaceFreed, Name: u.name}}
+		facts := []sinks.Fact{{Space: sinks.SpaceFreed, Name: u.name}}
 		if u.want.Group != "" && u.want.Group != u.name {
-			facts = append(facts, sinks.Fact{Space: local.SpaceFreed, Name: u.want.Group})
+			facts = append(facts, sinks.Fact{Space: sinks.SpaceFreed, Name: u.want.Group})
 		}
 		return facts
 	}

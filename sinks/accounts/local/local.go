@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/file/atomicfile"
 )
 
@@ -24,10 +23,6 @@ const (
 	Passwd    = "/etc/passwd"
 	GroupFile = "/etc/group"
 )
-
-// SpaceFreed is what a user that is absent brings about for the groups it was in, by their
-// names: a group can't be removed as long as it is the primary one of a user.
-const SpaceFreed sinks.Space = "freed"
 
 // MaxID is the highest number of a user or a group.
 const MaxID = 1<<32 - 2
