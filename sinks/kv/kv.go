@@ -36,10 +36,10 @@ type Config struct {
 	// effect.
 	SkipLessThan bool `param:"skiplessthan"`
 
-	// SkipCmpStyle says how skiplessthan compares: as whole numbers of any length (`int`), of
-	// which equal ones may be written differently, or byte by byte (`string`). What is there
-	// and is no number can't be compared, and stays until the resource is notified. `0` is
-	// an old name of `int`, `1` of `string`.
+	// SkipCmpStyle says how skiplessthan compares: as whole numbers of any length (int), of
+	// which equal ones may be written differently, or byte by byte (string). What is there
+	// and is no number can't be compared, and stays until the resource is notified. 0 is
+	// an old name of int, 1 of string.
 	SkipCmpStyle string `param:"skipcmpstyle" oneof:"int string 0 1"`
 
 	// Follow changes nothing, and sends what others let the key hold. It counts as changed

@@ -39,11 +39,11 @@ type Config struct {
 	// Role is the name of the role; the default is the name of the resource.
 	Role string `param:"role" alias:"namespace"`
 
-	// Strategy says who is preferred when a place is free. `rendezvous` spreads the roles
-	// over the hosts by a number that is made of both names. `roundrobin` takes the next
-	// host, in the order of the alphabet, after the one that was chosen last. `leastloaded`
+	// Strategy says who is preferred when a place is free. rendezvous spreads the roles
+	// over the hosts by a number that is made of both names. roundrobin takes the next
+	// host, in the order of the alphabet, after the one that was chosen last. leastloaded
 	// takes the host with the smallest load, and of those the one with the fewest other
-	// roles. `alphabetical` takes the first. Where hosts name different ones, that of the
+	// roles. alphabetical takes the first. Where hosts name different ones, that of the
 	// first host in the order of the alphabet counts.
 	Strategy string `param:"strategy" oneof:"rendezvous roundrobin leastloaded alphabetical"`
 
