@@ -218,6 +218,28 @@ func TestHostsThatConvergeTogetherEndTogether(t *testing.T) {
 	b.exits(0)
 }
 
+func TestARunThatChangesNothingTakesNoPart(t *testing.T) {
+	s := newScene(t)
+	a := s.run("a")
+	seed := a.seed()
+	b := s.run("b", "--seeds", seed)
+	s.complete("a", "b")
+	if err := os.Remove(s.of("a", "f3b")); err != nil { // while nobody keeps it
+		t.Fatal(err)
+	}
+	eventually(t, "it is repaired", func() bool { return content(s.of("a", "f3b")) != "" })
+	b.stop()
+	if err := os.Remove(s.of("b", "f3a")); err != nil {
+		t.Fatal(err)
+	}
+	noop := s.run("b", "--noop", "--converged-timeout", "0")
+	noop.exits(0)
+	noop.says("would change  file[f3a]") // which it knows from the last run
+	if noop.peer() != 0 || content(s.of("b", "f3a")) != "" {
+		t.Error("it has done something")
+	}
+}
+
 func TestTwoHostsOfOneGraphFile(t *testing.T) {
 	s := newScene(t)
 	file := s.path("both.yaml")

@@ -186,13 +186,16 @@ func (a *agent) subscribe(ctx context.Context) error {
 	defer refuse(nil)
 	link := a.link(kept.prefix, refuse)
 	defer a.unlink(ctx, link)()
+	if a.opts.noop {
+		link.End(errNoop)
+	}
 	files := allsources.New(a.log)
 	graphs := a.updates(a.texts(files), a.loader(reg, sinks.Options{Log: a.log, Shared: &sinks.Shared{}, Dir: kept.kinds, Mesh: link}))
 	exchange := pipeline.NewExchange(pipeline.ExchangeOptions{
 		Host:  link.Host(),
 		Store: func() mesh.Store { return link },
 		Kinds: reg,
-		Dir:   kept.place.Dir,
+		Dir:   kept.dir,
 		Noop:  a.opts.noop,
 		Log:   a.log,
 

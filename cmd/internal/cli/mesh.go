@@ -27,6 +27,9 @@ const (
 	leaveLimit = 3 * time.Second
 )
 
+// errNoop is why a run that changes nothing has no mesh: to be there is a change.
+var errNoop = errors.New("a run with --noop takes no part in it, and goes by what is known from the last run without")
+
 // link makes what connects the run with a mesh, once something in the graph asks for one.
 func (a *agent) link(prefix string, refused func(error)) *mesh.Link {
 	opts := mesh.Options{Settings: a.opts.mesh, Log: a.log, Refused: refused}

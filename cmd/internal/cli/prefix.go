@@ -46,6 +46,7 @@ func (d directory) choose() (prefix string, asked bool, err error) { return inst
 type kept struct {
 	state  pipeline.State // nil if nothing does
 	prefix string         // a directory; "" if nothing does
+	dir    string         // what instance.Place.Dir is; "" if nothing does
 	kinds  string         // a directory, for sinks.Options.Dir; "" if nothing does
 	place  instance.Place // zero if nothing does
 	leave  func()         // gives up what is held
@@ -112,7 +113,7 @@ func (a *agent) keepBelow(prefix string) (*kept, error) {
 		return nil, err
 	}
 	place = place.For(a.opts.mesh.Host.String())
-	k := &kept{prefix: prefix, kinds: place.Kinds(), leave: func() {}}
+	k := &kept{prefix: prefix, dir: place.Dir, kinds: place.Kinds(), leave: func() {}}
 	if a.opts.noop {
 		k.state = a.peek(place)
 		return k, nil

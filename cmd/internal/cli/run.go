@@ -169,6 +169,9 @@ func (o *runOptions) check() error {
 	if o.convergedScope.value == scopeMesh && !o.convergedTimeout.given {
 		return usagef("--converged-scope mesh says what --converged-timeout waits for: give that too")
 	}
+	if o.together() && o.noop {
+		return usagef("--converged-scope mesh and --noop: a run that changes nothing takes no part in a mesh")
+	}
 	return o.checkGraphviz()
 }
 

@@ -48,20 +48,17 @@ func (c *Current) Set(store mesh.Store, why error) {
 	c.changed = make(chan struct{})
 }
 
-// End says that there will be no store any more.
-func (c *Current) End() {
+// End says that there will be no store any more, and why.
+func (c *Current) End(why error) {
 	c.mu.Lock()
 	c.ended = true
 	c.mu.Unlock()
-	c.Set(nil, errors.New("the run has ended"))
+	c.Set(nil, why)
 }
 
 // other waits until there is a store that is not the old one.
 func (c *Current) other(ctx context.Context, old mesh.Store) (mesh.Store, error) {
-	if c.want != nil {
-		c.want()
-	}
-	for {
+	for wanted := c.want == nil; ; {
 		c.mu.Lock()
 		store, why, changed, ended := c.store, c.why, c.changed, c.ended
 		c.mu.Unlock()
@@ -70,6 +67,11 @@ func (c *Current) other(ctx context.Context, old mesh.Store) (mesh.Store, error)
 		}
 		if ended {
 			return nil, fmt.Errorf("%w: %w", mesh.ErrUnreachable, why)
+		}
+		if !wanted {
+			wanted = true
+			c.want()
+			continue
 		}
 		select {
 		case <-changed:

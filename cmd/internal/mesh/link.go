@@ -93,7 +93,7 @@ func (l *Link) Close(ctx context.Context) {
 		<-l.ended
 	}
 	l.haste()
-	l.End()
+	l.End(errors.New("the run has ended"))
 }
 
 // keep starts peers, one after the other.
