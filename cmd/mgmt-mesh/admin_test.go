@@ -198,3 +198,48 @@ func TestRecover(t *testing.T) {
 		}
 	}
 }
+
+func TestHostsAreInvitedIntoAMeshWithCertificates(t *testing.T) {
+	s := newScene(t)
+	made := s.mesh("a", "init")
+	made.exits(0)
+	if !strings.Contains(made.stdout.String(), "sha256:") {
+		t.Error("it does not tell the fingerprint")
+	}
+	s.mesh("a", "init").exits(1) // again
+	a := s.run("a")
+	if seed := a.seed(); !strings.HasPrefix(seed, "https://") {
+		t.Errorf("it listens at %s", seed)
+	}
+	invited := s.mesh("a", "invite", "--serve")
+	invited.exits(0)
+	token := strings.TrimSpace(invited.stdout.String())
+	b := s.run("b", "--join", token)
+	b.seed()
+	s.complete("a", "b")
+
+	used := s.run("c", "--join", token)
+	used.exits(2)
+	used.says("used")
+	if strings.Contains(used.stderr.String(), token) {
+		t.Error("the token is in the log")
+	}
+	s.run("c", "--join", strings.TrimSpace(s.mesh("b", "invite", "--host", "c").stdout.String()))
+	s.complete(hosts...)
+
+	// A restart needs no token, and an agent may not do what is for hosts that serve.
+	b.stop()
+	s.run("b", "--join", token).seed()
+	forbidden := s.mesh("c", "forget", "b", "--force")
+	forbidden.exits(1)
+	forbidden.says("c")
+	s.mesh("c", "status").exits(0)
+
+	s.mesh("a", "forget", "c", "--force").exits(0)
+	eventually(t, "what it exported is gone", func() bool { return s.status("a").hasNot("c") })
+}
+
+// hasNot says that a host exports nothing.
+func (st status) hasNot(host string) bool {
+	return !slices.ContainsFunc(st.Hosts, func(h hostStatus) bool { return h.Name == host && h.Exports > 0 })
+}
