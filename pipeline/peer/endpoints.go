@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"github.com/mgmtproject/mgmt/pipeline/peer/identity"
 )
@@ -25,7 +26,7 @@ func Reach(dir string) (*identity.Identity, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	urls := append(last.Servers.URLs(), last.Seeds...)
+	urls := slices.Concat(last.Servers.URLs(), last.Seeds, withScheme(id.Seeds(), id.Secured()))
 	if len(urls) == 0 {
 		return nil, nil, errors.New("this host doesn't know where the servers of its mesh are")
 	}
