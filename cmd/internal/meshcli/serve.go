@@ -120,6 +120,8 @@ func serve(ctx context.Context, agent *wire.Server, level slog.Level, dir string
 		case o := <-opening:
 			if o.err != nil && ctx.Err() != nil {
 				return nil
+			} else if errors.Is(o.err, identity.ErrNotAdmitted) {
+				return refusal{o.err}
 			} else if o.err != nil {
 				return o.err
 			}
