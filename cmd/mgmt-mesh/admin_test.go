@@ -99,9 +99,11 @@ func TestStatus(t *testing.T) {
 			t.Errorf("a host is %+v", h)
 		}
 	}
+	unnamed := start(t, "mesh", "status", "--prefix", s.path("state"))
+	unnamed.exits(0)
 	text := s.mesh("c", "status")
 	text.exits(0)
-	for _, want := range []string{"seen from c", "3 of 3 voters answer (ideal: 5), 1 may be lost", "there, would serve  2\n"} {
+	for _, want := range []string{"seen from c", "3 of 3 voters answer (ideal: 5), 1 may be lost", "c     serves  2\n"} {
 		if !strings.Contains(text.stdout.String(), want) {
 			t.Errorf("it does not say %q", want)
 		}

@@ -2,14 +2,19 @@ package meshcli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mgmtproject/mgmt/cmd/internal/command"
+	"github.com/mgmtproject/mgmt/cmd/internal/instance"
+	"github.com/mgmtproject/mgmt/cmd/internal/mesh"
 )
 
 // statusCommand shows how a mesh is.
@@ -34,6 +39,9 @@ Exit status:
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Args:              command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := at.settle(); err != nil {
+				return err
+			}
 			r, err := at.reach()
 			if err != nil {
 				return err
@@ -54,6 +62,27 @@ Exit status:
 	at.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write the answer as a JSON document; docs/mesh.md describes it")
 	return cmd
+}
+
+// settle takes one of several hosts whose peers run, if none was named: what they see of a
+// mesh is the same.
+func (p *place) settle() error {
+	_, _, err := p.find()
+	if _, several := errors.AsType[command.UsageError](err); !several {
+		return err
+	}
+	prefix, _, prefixErr := instance.Prefix(p.prefix)
+	locks, globErr := filepath.Glob(filepath.Join(prefix, "mesh", "*", "lock"))
+	if err := errors.Join(prefixErr, globErr); err != nil {
+		return err
+	}
+	for _, lock := range locks {
+		if pid, err := holder(lock); err == nil && pid != 0 {
+			p.host = mesh.Host(filepath.Base(filepath.Dir(lock)))
+			return nil
+		}
+	}
+	return err
 }
 
 func writeJSON(w io.Writer, value any) error {
@@ -127,7 +156,7 @@ func (r *report) writeServers(b *strings.Builder) {
 		}
 		url := strings.Join(s.URLs, ",")
 		if s.Problem != "" {
-			fmt.Fprintf(t, "%s\t%s\tdown\t\t\t\t%s\t\n", orUnknown(s.Host), role, url)
+			fmt.Fprintf(t, "%s\t%s\tdown\t\t\t\t%s\n", orUnknown(s.Host), role, url)
 			continue
 		}
 		fmt.Fprintf(t, "%s\t%s\t%.1f ms\t%d\t%d\t%s\t%s\n", s.Host, role, s.Latency, s.Revision, s.Term, bytesText(s.Size), url)
@@ -149,9 +178,12 @@ func (r *report) writeHosts(b *strings.Builder) {
 	fmt.Fprintln(t, "HOST\tSTATE\tEXPORTS")
 	for _, h := range r.Hosts {
 		state := "away"
+		runs := slices.ContainsFunc(r.Servers, func(s serverReport) bool { return s.Host == h.Name })
 		switch {
 		case h.Leaving:
 			state = "leaving"
+		case h.Alive && runs:
+			state = "serves"
 		case h.Alive && h.Serves:
 			state = "there, would serve"
 		case h.Alive:
