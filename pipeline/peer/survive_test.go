@@ -2,8 +2,11 @@ package peer_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -181,6 +184,36 @@ func TestAllKilledAndStartedInAnotherOrder(t *testing.T) {
 	if got := c.get("x", mesh.KVPrefix+"kept"); got != "1" {
 		t.Errorf("what was kept is %q", got)
 	}
+}
+
+// Any host is killed at any time, and comes back a while later. PEER_TEST_ROUNDS says how
+// often.
+func TestHostsDieAtAnyTime(t *testing.T) {
+	c := newCity(t, 2*time.Second)
+	rounds, err := strconv.Atoi(os.Getenv("PEER_TEST_ROUNDS"))
+	if err != nil {
+		rounds = 5
+	}
+	stop := c.write()
+	var took []time.Duration
+	for range rounds {
+		host := string("abcde"[rand.N(5)])
+		time.Sleep(rand.N(2 * time.Second))
+		t.Logf("%s is killed", host)
+		c.hosts[host].kill()
+		began := time.Now()
+		c.put("x", mesh.KVPrefix+"last", host)
+		took = append(took, time.Since(began))
+		time.Sleep(rand.N(4 * time.Second))
+		c.hosts[host] = c.spawn(host)
+		c.hosts[host].open()
+	}
+	slices.Sort(took)
+	t.Logf("after a kill the mesh took a write within %v at the median and %v at most", took[len(took)/2], took[len(took)-1])
+	t.Logf("the slowest write took %v", stop())
+	c.eventually("there are three voters", func() bool {
+		return len(strings.Fields(c.voters())) == 3 && !strings.Contains(c.voters(), "+")
+	})
 }
 
 // without are all hosts but one, as settles wants them.
