@@ -99,6 +99,14 @@ func (k *kept) publishes() {
 	}
 }
 
+// withdrawn notes that nothing is published.
+func (k *kept) withdrawn() {
+	if k.Published {
+		k.Published = false
+		k.touch()
+	}
+}
+
 // save saves what has changed, when it is time.
 func (k *kept) save(now time.Time) time.Time {
 	switch {

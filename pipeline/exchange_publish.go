@@ -254,6 +254,9 @@ func (p *publisher) right(key string) bool {
 // publish writes what differs.
 func (p *publisher) publish(now time.Time) time.Time {
 	p.seal()
+	if p.synced && p.writes == 0 && len(p.want) == 0 && len(p.there) == 0 {
+		p.x.kept.withdrawn()
+	}
 	if p.x.opts.Noop || !p.synced || len(p.pending) == 0 && len(p.alone) == 0 {
 		return time.Time{}
 	}

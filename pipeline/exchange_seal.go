@@ -110,7 +110,8 @@ func (p *publisher) seal() {
 			return !ok
 		})
 		p.tellUnknown(key, e, missing)
-		if len(missing) == len(slices.DeleteFunc(hostsOf(e.v), func(h string) bool { return h == p.x.opts.Host })) && len(missing) > 0 {
+		if others := slices.DeleteFunc(hostsOf(e.v), func(host string) bool { return host == p.x.opts.Host }); len(recipients) == 0 ||
+			len(missing) > 0 && len(missing) == len(others) {
 			continue // there is nobody yet who could open it
 		}
 		p.sealFor(key, e, recipients)

@@ -441,6 +441,14 @@ func TestExportsOfAnEarlierRunAreWithdrawn(t *testing.T) {
 	a.start()
 	a.load("graph: g\n")
 	holds(0)
+	a.stop()
+	a.start()
+	asked := a.opened
+	a.load("graph: g\n")
+	a.has()
+	if a.opened != asked {
+		t.Error("the store is asked for although everything was withdrawn")
+	}
 
 	t.Log("what somebody else takes away is published again")
 	a.load("graph: g\nresources: {noop: [{name: '@@x'}]}\n")

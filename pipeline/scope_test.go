@@ -143,3 +143,52 @@ func TestAMeshConvergesTogether(t *testing.T) {
 		t.Error(err, time.Since(begin))
 	}
 }
+
+// What one host has found out only at the end has come into force on the others before
+// any of them ends.
+func TestNobodyEndsWhileSomethingIsOnItsWay(t *testing.T) {
+	noLeaks(t)
+	for round := range 8 {
+		node := meshtest.Start(t)
+		starter := node.Store(t, "starter") // who is busy until all have joined
+		write(t, starter, mesh.Put(mesh.QuietPrefix+"starter", []byte(`{}`)))
+		options := pipeline.Options{Trace: true}
+		var members []*runner
+		for _, host := range []string{"a", "b", "c"} {
+			p := partyOf(t, node.Store(t, host), host, together)
+			options.Kinds = p.options.Kinds
+			m := runParty(t.Context(), p, options)
+			text := "graph: g\ncollect: [{kind: step}]\n"
+			if host == "b" {
+				text += fmt.Sprintf("resources: {step: [{name: slow, takes: %d, values: [late]}, {name: '@@x', in: {from: 'step[slow]'}}]}\n", 20*round)
+			}
+			m.in <- p.update(text)
+			members = append(members, m)
+		}
+		for joined := 0; joined < 4; time.Sleep(time.Millisecond) {
+			list, err := starter.List(t.Context(), mesh.QuietPrefix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			joined = len(list.Entries)
+		}
+		write(t, starter, mesh.Delete(mesh.QuietPrefix+"starter"))
+		for _, m := range members {
+			if err := m.wait(t); err != nil {
+				t.Errorf("%s: %v", m.host, err)
+			}
+			// The export of b is for b, too.
+			last := m.kinds(pipeline.Finished)
+			if len(last) == 0 || last[len(last)-1].Vertex.String() != "step[x]" {
+				t.Errorf("round %d: %s has ended before step[x] came: %v", round, m.host, last)
+			}
+		}
+	}
+}
+
+func write(t *testing.T, store mesh.Store, ops ...mesh.Op) {
+	t.Helper()
+	if _, err := store.Write(t.Context(), mesh.Txn{Ops: ops}); err != nil {
+		t.Fatal(err)
+	}
+}
