@@ -53,7 +53,7 @@ const patience = 30 * time.Second
 
 // tempDir is a directory in memory if there can be one: what is tested here doesn't depend
 // on how busy the disk is, but would have to wait for it.
-func tempDir(t *testing.T) string {
+func tempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "server") //nolint:usetesting // that would be on the disk
 	if err != nil {
@@ -105,15 +105,24 @@ func add(t *testing.T, o server.Options, to *server.Server) server.Options {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
+	return addAt(t, o, to, o.PeerURLs[0])
+}
+
+// addAt is add for a server that others find at peer.
+func addAt(t *testing.T, o server.Options, to *server.Server, peer string) server.Options {
+	t.Helper()
 	var added *clientv3.MemberAddResponse
-	until(t, "a learner is added", func() error {
-		added, err = to.Client().MemberAddAsLearner(to.Root(t.Context()), o.PeerURLs)
+	until(t, "a learner is added", func() (err error) {
+		added, err = to.Client().MemberAddAsLearner(to.Root(t.Context()), []string{peer})
 		return err
 	})
 	var all []string
 	for _, m := range added.Members {
 		if m.ID == added.Member.ID {
 			m.Name = o.Name
+		}
+		if m.Name == "" { // it has not said it yet
+			m.Name = fmt.Sprint(m.ID)
 		}
 		all = append(all, fmt.Sprintf("%s=%s", m.Name, m.PeerURLs[0]))
 	}

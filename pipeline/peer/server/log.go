@@ -203,6 +203,7 @@ var quiet = []string{
 	"is unpromotable and can not campaign",
 	"rejecting promote learner: learner is not ready", // whoever asks is told as well
 	"rejecting member add request",
+	"failed to apply request",
 }
 
 func levelOf(e zapcore.Entry) slog.Level {

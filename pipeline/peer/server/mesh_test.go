@@ -112,6 +112,9 @@ func TestAServerThatIsRemovedWhileItRunsStopsAndSaysSo(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("it goes on")
 	}
+	if b.Learns() || b.Leads() {
+		t.Error("it still has a part in the mesh")
+	}
 	if !errors.Is(b.Err(), server.ErrRemoved) {
 		t.Errorf("Err is %v, expected %v", b.Err(), server.ErrRemoved)
 	}

@@ -186,16 +186,7 @@ func TestADirectoryWithoutAServerHasNothingToSave(t *testing.T) {
 func TestRestoredUsersStillHaveToProveWhoTheyAre(t *testing.T) {
 	s := start(t, server.Options{Name: "a"})
 	put(t, s, "x", "y")
-	for _, err := range []error{
-		second(s.Client().UserAddWithOptions(t.Context(), "root", "", &clientv3.UserAddOptions{NoPassword: true})),
-		second(s.Client().RoleAdd(t.Context(), "root")),
-		second(s.Client().UserGrantRole(t.Context(), "root", "root")),
-		second(s.Client().AuthEnable(t.Context())),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	protect(t, s)
 	saved := filepath.Join(tempDir(t), "saved")
 	if err := server.Save(t.Context(), s.Client(), saved); err == nil {
 		t.Fatal("anybody may save all there is")
@@ -213,6 +204,21 @@ func TestRestoredUsersStillHaveToProveWhoTheyAre(t *testing.T) {
 	}
 	if got := get(t, b, "x"); got != "y" {
 		t.Errorf("x is %q, expected y", got)
+	}
+}
+
+// protect lets only those into a mesh that have a name.
+func protect(t *testing.T, s *server.Server) {
+	t.Helper()
+	for _, err := range []error{
+		second(s.Client().UserAddWithOptions(t.Context(), "root", "", &clientv3.UserAddOptions{NoPassword: true})),
+		second(s.Client().RoleAdd(t.Context(), "root")),
+		second(s.Client().UserGrantRole(t.Context(), "root", "root")),
+		second(s.Client().AuthEnable(t.Context())),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

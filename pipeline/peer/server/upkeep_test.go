@@ -116,6 +116,32 @@ func TestAMeshWhoseQuotaIsUsedUpMakesRoomAndGoesOn(t *testing.T) {
 	t.Log(log.await(t, "level=INFO", "the mesh takes what is written again"))
 }
 
+func TestUpkeepGoesOnWhenOnlyThoseWithANameAreLetIn(t *testing.T) {
+	log := &records{}
+	s := start(t, server.Options{Name: "a", Quota: 4 << 20, Log: log.logger(slog.LevelInfo), Upkeep: server.Upkeep{
+		Every: 50 * time.Millisecond, KeepAge: time.Second, Waste: 1 << 20,
+	}})
+	protect(t, s)
+	if err := fill(t, s, 20<<20, 5); !errors.Is(err, rpctypes.ErrNoSpace) {
+		t.Fatalf("filling it ended with %v, expected %v", err, rpctypes.ErrNoSpace)
+	}
+	log.await(t, "the mesh takes what is written again")
+	if err := fill(t, s, 3<<20, 5); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the database is small", func() error {
+		put(t, s, "x", "y")
+		status, err := s.Client().Status(s.Root(t.Context()), "")
+		if err == nil && status.DbSize > 2<<20 {
+			err = fmt.Errorf("it has %d bytes", status.DbSize)
+		}
+		return err
+	})
+	if l := log.find("the upkeep of the server failed"); l != "" {
+		t.Error(l)
+	}
+}
+
 func TestAMeshThatHoldsTooMuchSaysSoOnceAndGoesOnWhenThereIsLess(t *testing.T) {
 	log := &records{}
 	s := start(t, server.Options{Name: "a", Quota: 2 << 20, Log: log.logger(slog.LevelInfo), Upkeep: server.Upkeep{
