@@ -227,10 +227,12 @@ func TestRunTellsThatTheHostEnded(t *testing.T) {
 
 func TestRunKnowsHowAProgramEndedThatTookTheBusAway(t *testing.T) {
 	h := boot(t, host.Options{})
-	for status, want := range map[string]bool{"0": true, "3": false} {
-		err := h.Run(t.Context(), host.Command{Args: []string{"sh", "-c", "systemctl restart dbus.service; sleep 0.5; exit " + status}})
-		if (err == nil) != want {
-			t.Errorf("a program that has ended with %s: %v", status, err)
+	for _, restart := range []string{"systemctl restart dbus.service", "systemctl daemon-reexec", "systemctl daemon-reexec; systemctl stop dbus.socket dbus.service; sleep 0.2; systemctl start dbus.socket"} {
+		for status, want := range map[string]bool{"0": true, "3": false} {
+			err := h.Run(t.Context(), host.Command{Args: []string{"sh", "-c", restart + "; sleep 0.5; exit " + status}})
+			if (err == nil) != want {
+				t.Errorf("%s: a program that has ended with %s: %v", restart, status, err)
+			}
 		}
 	}
 }

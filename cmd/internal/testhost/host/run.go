@@ -31,9 +31,9 @@ type Command struct {
 // Run runs a command as root, as a transient service of its own, and waits for its
 // end. All that it started ends with it. The error is an [exec.ExitError] with the
 // program's exit status if that is not zero; 255 stands for a program that a signal
-// killed. It is another one if that can't be told, since contact was lost: a client of
-// systemd's hears of the end over the system bus, which the program may have restarted.
-// When ctx ends, the service is killed.
+// killed. It is another one if contact was lost: a client of systemd's hears of the end
+// over the system bus, and the program may have restarted that, or systemd. When ctx ends,
+// the service is killed.
 func (h *Host) Run(ctx context.Context, c Command) error {
 	h.mu.Lock()
 	h.units++
@@ -99,10 +99,7 @@ func (h *Host) Run(ctx context.Context, c Command) error {
 	if ee, ok := errors.AsType[*exec.ExitError](err); ok && ee.ExitCode() < 0 {
 		return fmt.Errorf("the test host ended before %s did: %w", c.Args[0], err)
 	}
-	if err != nil {
-		return err
-	}
-	return h.confirm(ctx, c, verdict, signal)
+	return h.confirm(ctx, c, unit, verdict, signal, err)
 }
 
 // noteScript is a script that writes down how a service has ended. It is a file since systemd
@@ -124,20 +121,29 @@ func (h *Host) put(path, text string) error {
 // path is how a path of the host is reached from here.
 func (h *Host) path(path string) string { return fmt.Sprintf("/proc/%d/root%s", h.Leader, path) }
 
-// confirm makes sure that a command whose client says that all went well has ended so.
-func (h *Host) confirm(ctx context.Context, c Command, verdict string, signal func(int) error) error {
-	path := h.path(verdict)
+// confirm waits until a command has ended, of which its client says told: that may be that
+// it has lost contact, or nothing, by mistake.
+func (h *Host) confirm(ctx context.Context, c Command, unit, verdict string, signal func(int) error, told error) error {
+	ended := false
 	for {
-		text, err := os.ReadFile(path)
+		text, err := os.ReadFile(h.path(verdict))
 		switch {
 		case err == nil:
-			_ = os.Remove(path)
-			if how := strings.TrimSpace(string(text)); how != "exited 0" {
-				return fmt.Errorf("contact with %s was lost, and then it ended: %s", c.Args[0], how)
-			}
-			return nil
+			_ = os.Remove(h.path(verdict))
+			return judge(c.Args[0], strings.TrimSpace(string(text)), told)
 		case !errors.Is(err, fs.ErrNotExist):
 			return fmt.Errorf("the test host ended before %s did: %w", c.Args[0], err)
+		case ended:
+			return told // it could not even be tried
+		}
+		if told != nil {
+			// By a socket of systemd's own.
+			state, err := exec.CommandContext(ctx, "nsenter", h.enter([]string{"systemctl", "show", "--value", "--property=ActiveState", unit})...).Output()
+			switch strings.TrimSpace(string(state)) {
+			case "inactive", "failed":
+				ended = err == nil
+				continue
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -148,6 +154,20 @@ func (h *Host) confirm(ctx context.Context, c Command, verdict string, signal fu
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// judge makes an error of how a program has ended, as systemd.exec(5) has it for
+// $EXIT_CODE and $EXIT_STATUS, and of what was told about it.
+func judge(program, how string, told error) error {
+	if how == "exited 0" {
+		return nil
+	}
+	if ee, ok := errors.AsType[*exec.ExitError](told); ok {
+		if status, exited := strings.CutPrefix(how, "exited "); !exited || status == strconv.Itoa(ee.ExitCode()) {
+			return told
+		}
+	}
+	return fmt.Errorf("contact with %s was lost, and then it ended: %s", program, how)
 }
 
 // Output runs a command and returns what it printed, without the last line end. Its
