@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,8 +26,51 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 30 * time.Second
 
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "packages"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(scratch)
+	os.Exit(code)
+}
+
+// scratch has the packages of each version, which are built once.
+var scratch string
+
+// The versions that are built, the older one first.
+const (
+	older = "v1.2.3"
+	newer = "v1.2.3-4-g1234567"
+)
+
+// built has the packages of a version in a directory.
+func built(t *testing.T, version string) (dir string) {
+	t.Helper()
+	dir = filepath.Join(scratch, version)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		build(t, version, dir)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// both has the packages of both versions with one ending, as old and new in a directory.
+func both(t *testing.T, suffix string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for name, version := range map[string]string{"old": older, "new": newer} {
+		if err := os.Link(one(t, built(t, version), suffix), filepath.Join(dir, name+suffix)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 // build makes the packages in a directory.
-func build(t *testing.T, version string) (dir string) {
+func build(t *testing.T, version, dir string) {
 	t.Helper()
 	// Likewise: a result is kept as long as the files that were opened are the same.
 	for _, pattern := range []string{"*", "deb/*", "rpm/*"} {
@@ -40,13 +84,11 @@ func build(t *testing.T, version string) (dir string) {
 			}
 		}
 	}
-	dir = t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "./build", dir)
 	cmd.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH=1790000000")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return dir
 }
 
 // one is the file in a directory whose name ends so.
@@ -155,12 +197,7 @@ func managed(content string) string {
 const residue = `find /etc /usr /var /run /root -xdev -path '*mgmt*' -not -path '*mgmt-testhost*' -not -path '/var/log/journal/*' | sort`
 
 func TestDebianPackage(t *testing.T) {
-	old, packages := build(t, "v1.2.3"), build(t, "v1.2.3-4-g1234567")
-	err := os.Rename(one(t, packages, ".deb"), filepath.Join(packages, "new.deb"))
-	if err := errors.Join(err, os.Rename(one(t, old, ".deb"), filepath.Join(packages, "old.deb"))); err != nil {
-		t.Fatal(err)
-	}
-	m := boot(t, packages)
+	m := boot(t, both(t, ".deb"))
 	before := m.sh(t, "rm -rf /etc/mgmt /var/lib/mgmt /usr/bin/mgmt; "+residue) // the machine at hand may have used it
 	for _, step := range []struct {
 		name string
@@ -177,6 +214,7 @@ func TestDebianPackage(t *testing.T) {
 		{"what is killed comes back", m.restarts},
 		{"what hangs is killed and comes back", m.watched},
 		{"a service that can't begin with its graph begins once that is mended", m.mistaken},
+		{"restarts of systemd and of the bus lose nothing", m.outlives},
 		{"it starts at boot", m.boots},
 		{"the one-shot unit leaves the service alone", m.yields},
 		{"the one-shot unit does without the service", m.once},
@@ -351,6 +389,27 @@ func (m *machine) mistaken(t *testing.T) {
 	m.eventually(t, "cat /etc/managed", "mended")
 }
 
+func (m *machine) outlives(t *testing.T) {
+	m.sh(t, `printf '[Service]\nExecStart=/bin/sleep infinity\n[Unit]\nStartLimitIntervalSec=0\n' >/etc/systemd/system/kept.service; systemctl daemon-reload`)
+	m.graph(t, managed("mended")+"  svc:\n  - {name: kept, state: running}\n")
+	m.state(t, "kept.service", "active")
+	pid := m.property(t, "mgmt.service", "MainPID")
+	for _, restart := range []string{"systemctl restart dbus.service", "systemctl daemon-reexec", "systemctl stop dbus.socket dbus.service; sleep 0.2; systemctl start dbus.socket"} {
+		// By a socket of systemd's own, where that is without the bus.
+		m.sh(t, restart+" & systemctl kill --signal=KILL kept.service || true; wait; rm /etc/managed")
+		m.state(t, "kept.service", "active")
+		m.eventually(t, "cat /etc/managed", "mended")
+		m.sh(t, "systemctl stop kept.service || true") // it is cancelled if the agent is quicker
+		m.state(t, "kept.service", "active")
+	}
+	m.state(t, "mgmt.service", "active")
+	if now := m.property(t, "mgmt.service", "MainPID"); now != pid {
+		t.Error("it was restarted")
+	}
+	m.graph(t, managed("mended"))
+	m.sh(t, "systemctl stop kept.service; rm /etc/systemd/system/kept.service; systemctl daemon-reload")
+}
+
 // boots boots the host again, in order and after its power failed, into the target that a
 // host usually boots, of which nothing else is enabled.
 func (m *machine) boots(t *testing.T) {
@@ -444,7 +503,8 @@ func (m *machine) staysDisabled(t *testing.T) {
 }
 
 func TestPackagesAreTheSameForTheSameCommit(t *testing.T) {
-	a, b := build(t, "v1.2.3-4-g1234567"), build(t, "v1.2.3-4-g1234567")
+	a, b := built(t, newer), t.TempDir()
+	build(t, newer, b)
 	for _, suffix := range []string{".deb", ".rpm"} {
 		x, err := os.ReadFile(one(t, a, suffix))
 		if err != nil {
@@ -461,7 +521,7 @@ func TestPackagesAreTheSameForTheSameCommit(t *testing.T) {
 	t.Run("what is in the .rpm", func(t *testing.T) { inRPM(t, one(t, a, ".rpm")) })
 }
 
-// inRPM looks at an .rpm, which is not installed: the machines at hand are Debian's.
+// inRPM looks at an .rpm.
 func inRPM(t *testing.T, file string) {
 	t.Helper()
 	if _, err := exec.LookPath("rpm"); err != nil {
