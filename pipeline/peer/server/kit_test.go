@@ -230,6 +230,19 @@ func (r *records) find(parts ...string) string {
 	return ""
 }
 
+// count returns how many lines have a part.
+func (r *records) count(part string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, l := range r.lines {
+		if strings.Contains(l, part) {
+			n++
+		}
+	}
+	return n
+}
+
 // await waits for a line with all parts.
 func (r *records) await(t *testing.T, parts ...string) string {
 	t.Helper()
