@@ -136,6 +136,31 @@ func (a *authority) list(serials []string) ([]byte, error) {
 	return x509.CreateRevocationList(rand.Reader, template, a.cert, a.key)
 }
 
+// revoked are the serial numbers in the list that this host has, if it has one.
+func (i *Identity) revoked() ([]string, error) {
+	if _, ok := i.ServerTLS(); !ok {
+		return nil, nil
+	}
+	path := i.path(crlFile)
+	der, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, fmt.Errorf("%s holds no list of revoked certificates: %w", path, err)
+	}
+	_, ca := i.certificate()
+	if err := list.CheckSignatureFrom(ca); err != nil {
+		return nil, fmt.Errorf("%s is not from the authority of this mesh: %w", path, err)
+	}
+	serials := make([]string, len(list.RevokedCertificateEntries))
+	for n, e := range list.RevokedCertificateEntries {
+		serials[n] = e.SerialNumber.Text(16)
+	}
+	return serials, nil
+}
+
 func serialOf(cert *x509.Certificate) string { return cert.SerialNumber.Text(16) }
 
 func encodeCert(cert *x509.Certificate) []byte {

@@ -10,3 +10,10 @@ func Shorten(id *Identity, life time.Duration) error {
 	}
 	return err
 }
+
+// Revoked is how many revoked certificates a Registrar knows.
+func (r *Registrar) Revoked() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.revoked)
+}

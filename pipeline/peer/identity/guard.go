@@ -68,14 +68,21 @@ type Guard struct {
 	streams map[string]map[*guarded]struct{} // by serial
 }
 
-// NewGuard returns a Guard for the server of a host, which logs refusals as warnings.
+// NewGuard returns a Guard for the server of a host, which logs refusals as warnings. It
+// begins with the list of revoked certificates that this host has.
 func NewGuard(id *Identity, log *slog.Logger) *Guard {
-	return &Guard{
+	g := &Guard{
 		id:      id,
 		log:     log,
 		limit:   rate.NewLimiter(rate.Every(refusalEvery), refusals),
 		streams: make(map[string]map[*guarded]struct{}),
 	}
+	serials, err := id.revoked()
+	if err != nil {
+		log.Error("revoked certificates are let in until the mesh tells which they are", "error", err)
+	}
+	g.Revoke(serials)
+	return g
 }
 
 // Options are for the grpc server of etcd. With a certificate they replace what etcd itself

@@ -38,7 +38,7 @@ func (j *journal) String() string {
 }
 
 // wait fails unless a line comes that has all of the words.
-func (j *journal) wait(t *testing.T, words ...string) {
+func (j *journal) wait(t testing.TB, words ...string) {
 	t.Helper()
 	within(t, 10*time.Second, func() bool {
 		for line := range strings.Lines(j.String()) {
@@ -51,7 +51,7 @@ func (j *journal) wait(t *testing.T, words ...string) {
 	}, func() string { return "no line with " + strings.Join(words, ", ") + " in:\n" + j.String() })
 }
 
-func within(t *testing.T, limit time.Duration, ok func() bool, otherwise func() string) {
+func within(t testing.TB, limit time.Duration, ok func() bool, otherwise func() string) {
 	t.Helper()
 	for end := time.Now().Add(limit); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -72,15 +72,16 @@ type host struct {
 // network is a mesh with certificates whose first host, a, serves.
 type network struct {
 	log       *journal
+	dir       string // of the server
 	a         *host
 	server    *server.Server
 	guard     *identity.Guard
 	registrar *identity.Registrar
 }
 
-func begin(t *testing.T, change func(*identity.RegistrarOptions)) *network {
+func begin(t testing.TB, change func(*identity.RegistrarOptions)) *network {
 	t.Helper()
-	n := &network{log: &journal{}}
+	n := &network{log: &journal{}, dir: filepath.Join(t.TempDir(), "server")}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(n.log.String())
@@ -94,7 +95,7 @@ func begin(t *testing.T, change func(*identity.RegistrarOptions)) *network {
 	}
 	n.guard = identity.NewGuard(id, log)
 	n.server, err = server.Start(t.Context(), server.Options{
-		Name: "a", Dir: filepath.Join(t.TempDir(), "server"), TLS: serverTLS(t, id), GRPC: n.guard.Options(),
+		Name: "a", Dir: n.dir, TLS: serverTLS(t, id), GRPC: n.guard.Options(),
 		Log: log,
 	})
 	if err != nil {
@@ -129,7 +130,7 @@ func begin(t *testing.T, change func(*identity.RegistrarOptions)) *network {
 	return n
 }
 
-func serverTLS(t *testing.T, id *identity.Identity) server.TLS {
+func serverTLS(t testing.TB, id *identity.Identity) server.TLS {
 	t.Helper()
 	f, ok := id.ServerTLS()
 	if !ok {
@@ -143,7 +144,7 @@ func serverTLS(t *testing.T, id *identity.Identity) server.TLS {
 }
 
 // connect makes a host of an identity.
-func (n *network) connect(t *testing.T, dir string, id *identity.Identity) *host {
+func (n *network) connect(t testing.TB, dir string, id *identity.Identity) *host {
 	t.Helper()
 	h := &host{name: id.Host(), dir: dir, id: id}
 	var err error
@@ -161,7 +162,7 @@ func (n *network) connect(t *testing.T, dir string, id *identity.Identity) *host
 	return h
 }
 
-func (n *network) invite(t *testing.T, o identity.InviteOptions) string {
+func (n *network) invite(t testing.TB, o identity.InviteOptions) string {
 	t.Helper()
 	token, err := identity.Invite(t.Context(), n.a.store, n.a.id, o)
 	if err != nil {
@@ -175,7 +176,7 @@ func (n *network) invite(t *testing.T, o identity.InviteOptions) string {
 }
 
 // join lets a host in, in a directory of its own.
-func (n *network) join(t *testing.T, name string, o identity.InviteOptions) *host {
+func (n *network) join(t testing.TB, name string, o identity.InviteOptions) *host {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "identity")
 	id, err := identity.Join(t.Context(), dir, name, n.invite(t, o))
@@ -185,7 +186,7 @@ func (n *network) join(t *testing.T, name string, o identity.InviteOptions) *hos
 	return n.connect(t, dir, id)
 }
 
-func put(t *testing.T, h *host, key string) error {
+func put(t testing.TB, h *host, key string) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -193,7 +194,7 @@ func put(t *testing.T, h *host, key string) error {
 	return err
 }
 
-func dial(t *testing.T, urls []string) string {
+func dial(t testing.TB, urls []string) string {
 	t.Helper()
 	addr := strings.TrimPrefix(urls[0], "https://")
 	if _, _, err := net.SplitHostPort(addr); err != nil {

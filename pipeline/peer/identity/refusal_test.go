@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"io"
+	"log/slog"
 	"math/big"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/mgmtproject/mgmt/pipeline/peer/identity"
+	"github.com/mgmtproject/mgmt/pipeline/peer/server"
 	"github.com/mgmtproject/mgmt/sources/mesh"
 	"github.com/mgmtproject/mgmt/sources/mesh/etcd"
 )
@@ -239,4 +241,33 @@ func TestAHostThatWasForgottenIsOutAtOnce(t *testing.T) {
 	if err := put(t, c, mesh.ExportKey("b", "file", "z")); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestWhatWasRevokedStaysSoAfterARestartOfTheServer(t *testing.T) {
+	n := begin(t, nil)
+	b := n.join(t, "b", identity.InviteOptions{})
+	if _, err := identity.Forget(t.Context(), n.a.client, n.a.store, "b"); err != nil {
+		t.Fatal(err)
+	}
+	config := b.id.ClientTLS()
+	config.NextProtos = []string{"h2"}
+	within(t, 10*time.Second, func() bool { return n.registrar.Revoked() == 1 }, func() string { return "the registrar doesn't know" })
+	if err := n.registrar.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Nobody tells this one.
+	var log journal
+	again, err := server.Start(t.Context(), server.Options{
+		Name: "a", Dir: n.dir, TLS: serverTLS(t, n.a.id),
+		GRPC: identity.NewGuard(n.a.id, slog.New(slog.NewTextHandler(&log, nil))).Options(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Stop(context.Background())
+	knock(t, again.ClientURLs(), config)
+	log.wait(t, "refused a connection to the mesh", "the certificate was revoked")
 }
