@@ -141,7 +141,11 @@ func TestLockOfAnotherProcessIsWaitedFor(t *testing.T) {
 	}{
 		{"lckpwdf", func(t *testing.T) (string, func()) {
 			pid, release := another(t)
-			return fmt.Sprintf("locked by local.test (process %d)", pid), release
+			program, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)) // whatever it was built as
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fmt.Sprintf("locked by %s (process %d)", strings.TrimSpace(string(program)), pid), release
 		}},
 		{"open file description", func(t *testing.T) (string, func()) {
 			f, err := os.OpenFile("/etc/.pwd.lock", os.O_RDWR, 0)
