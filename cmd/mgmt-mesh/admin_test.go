@@ -14,7 +14,8 @@ type status struct {
 	Version                   int
 	Host, Mesh, Leader, Error string
 	Reached                   bool
-	Revision, Ideal           int64
+	Revision                  int64
+	Ideal                     int     `json:"ideal_size"`
 	LatencyMs                 float64 `json:"latency_ms"`
 	Servers                   []serverStatus
 	Hosts                     []hostStatus
@@ -99,6 +100,13 @@ func TestStatus(t *testing.T) {
 			t.Errorf("a host is %+v", h)
 		}
 	}
+	s.mesh("b", "resize", "2").exits(2)
+	s.mesh("b", "resize", "1").exits(0)
+	if st := s.voters("c", 1); st.Ideal != 1 {
+		t.Errorf("the mesh is %+v", st)
+	}
+	s.mesh("b", "resize", "5").exits(0)
+	s.voters("a", 3)
 	unnamed := start(t, "mesh", "status", "--prefix", s.path("state"))
 	unnamed.exits(0)
 	text := s.mesh("c", "status")
