@@ -324,23 +324,31 @@ func TestAReloadThatFailsLeavesItRunning(t *testing.T) {
 // A start that fails is no reason to try again: it would never end.
 func TestAStartThatFailsDoesNotWakeItself(t *testing.T) {
 	needs.Systemd(t)
-	system.install(t, "sad.service", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nExecStart=/bin/false\n")
-	r := sinktest.Build(t, svc.Spec, "sad", values{"state": "running"})
-	watched(t, r, func(events <-chan sources.Event) {
-		fails(t, r, "exit status 1")
-		if err := bus.System().Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		select {
-		case e := <-events:
-			t.Errorf("it is woken by %v", e)
-		case <-time.After(100 * time.Millisecond):
-		}
-		if err := system.ctl("reset-failed", "sad.service"); err != nil {
-			t.Fatal(err)
-		}
-		next(t, events) // somebody else's doing is one
-	})
+	for _, tt := range []struct{ name, limit, want string }{
+		{"one that systemd tries", "StartLimitIntervalSec=0", "it ended with the exit status 1"},
+		{"one that systemd refuses", "StartLimitIntervalSec=1h\nStartLimitBurst=1", "systemd refuses it"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			system.install(t, "sad.service", "[Unit]\n"+tt.limit+"\n[Service]\nType=oneshot\nExecStart=/bin/false\n")
+			r := sinktest.Build(t, svc.Spec, "sad", values{"state": "running"})
+			watched(t, r, func(events <-chan sources.Event) {
+				fails(t, r, "exit status 1")
+				fails(t, r, tt.want)
+				if err := bus.System().Flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case e := <-events:
+					t.Errorf("it is woken by %v", e)
+				case <-time.After(100 * time.Millisecond):
+				}
+				if err := system.ctl("reset-failed", "sad.service"); err != nil {
+					t.Fatal(err)
+				}
+				next(t, events) // somebody else's doing is one
+			})
+		})
+	}
 }
 
 func TestANotifiedServiceReloadsOrIsRestarted(t *testing.T) {
