@@ -28,9 +28,14 @@ type bound struct {
 	s       *Store
 	current atomic.Int64  // the lease, 0 before the first
 	busy    chan struct{} // holds an item while a write or a repair runs: see lock
+	lost    chan struct{} // holds an item when the lease seems to be lost
+
+	// All below is guarded by busy.
+	ctx     context.Context // of tasks; nil before the first
 	stop    context.CancelFunc
-	ended   chan struct{} // closed when keep has returned
-	closed  bool          // guarded by busy
+	tasks   sync.WaitGroup
+	guarded bool // guard runs
+	closed  bool
 
 	mu   sync.Mutex // also taken without busy, to look
 	keys map[string]boundKey
@@ -43,7 +48,7 @@ type boundKey struct {
 }
 
 func (b *bound) init(s *Store) {
-	b.s, b.busy, b.keys = s, make(chan struct{}, 1), make(map[string]boundKey)
+	b.s, b.busy, b.lost, b.keys = s, make(chan struct{}, 1), make(chan struct{}, 1), make(map[string]boundKey)
 }
 
 // lock is held by whoever writes keys that are bound or were so: then keys has them in
@@ -96,7 +101,7 @@ func (b *bound) covered(op mesh.Op) func(yield func(string) bool) {
 	}
 }
 
-// note keeps in mind what t has done.
+// note keeps in mind what t has done. It is called with the lock.
 func (b *bound) note(t mesh.Txn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -106,6 +111,9 @@ func (b *bound) note(t mesh.Txn) {
 		}
 		if op.Bound {
 			b.keys[op.Key] = boundKey{op.Value, clientv3.LeaseID(b.current.Load())}
+			if op.Key == mesh.AlivePrefix+b.s.host {
+				b.watch(op.Key)
+			}
 		}
 	}
 }
@@ -142,13 +150,9 @@ func (b *bound) grant(ctx context.Context) (clientv3.LeaseID, error) {
 		return 0, err
 	}
 	b.current.Store(int64(resp.ID))
-	if b.ended == nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		b.stop, b.ended = cancel, make(chan struct{})
-		go func() {
-			defer close(b.ended)
-			b.keep(ctx)
-		}()
+	if b.ctx == nil {
+		b.ctx, b.stop = context.WithCancel(context.Background())
+		b.tasks.Go(func() { b.keep(b.ctx) })
 	}
 	return resp.ID, nil
 }
@@ -217,6 +221,7 @@ func (b *bound) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		case <-b.lost:
 		}
 		next := renewEvery
 		if err := b.renew(ctx); err != nil && ctx.Err() == nil {
@@ -227,10 +232,31 @@ func (b *bound) keep(ctx context.Context) {
 	}
 }
 
+// watch has the lease looked after at once when a key goes that hangs on it: a server that
+// leads no more but doesn't know it yet, as after a pause, may take leases away that others
+// have renewed. It is called with the lock.
+func (b *bound) watch(key string) {
+	if b.guarded || b.ctx == nil {
+		return
+	}
+	b.guarded = true
+	b.tasks.Go(func() {
+		_ = b.s.Changes(mesh.Key(key)).Subscribe(b.ctx, func(c mesh.Change) bool {
+			if len(c.Put) == 0 {
+				select {
+				case b.lost <- struct{}{}:
+				default:
+				}
+			}
+			return true
+		}) // if it may not watch, the next renewal finds out
+	})
+}
+
 // renew has the lease live on, or replaces it. Only for the latter it waits for writes.
 func (b *bound) renew(ctx context.Context) error {
 	id := b.current.Load()
-	attempt, cancel := context.WithTimeout(ctx, attemptLimit)
+	attempt, cancel := context.WithTimeout(ctx, b.s.pace.limit())
 	defer cancel()
 	_, err := b.s.client.KeepAliveOnce(attempt, clientv3.LeaseID(id))
 	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
@@ -243,7 +269,7 @@ func (b *bound) renew(ctx context.Context) error {
 		return err
 	}
 	defer b.unlock()
-	repair, cancel := context.WithTimeout(ctx, attemptLimit)
+	repair, cancel := context.WithTimeout(ctx, attemptMost)
 	defer cancel()
 	if err != nil && b.current.Load() == id {
 		return b.replace(repair)
@@ -257,12 +283,13 @@ func (b *bound) close(ctx context.Context) error {
 		return err
 	}
 	b.closed = true
+	begun := b.ctx != nil
 	b.unlock()
-	if b.ended == nil {
+	if !begun {
 		return nil
 	}
 	b.stop()
-	<-b.ended
+	b.tasks.Wait()
 	id := clientv3.LeaseID(b.current.Swap(0))
 	if id == 0 {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -79,6 +80,32 @@ func TestWhatWasLostIsPutBackUnlessItIsSomebodyElsesNow(t *testing.T) {
 	want := map[string]string{"/k/kept": "new true", "/k/taken": "b false", "/k/unbound": " false"}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestAHostNoticesAtOnceThatItIsThoughtDead(t *testing.T) {
+	n := meshtest.Start(t)
+	s := n.Store(t, "a")
+	write(t, s, bind(mesh.AlivePrefix+"a", ""), bind("/b", ""))
+	f := follow(t, n.Store(t, "b"), mesh.Key("/b"))
+	f.reset()
+	for range 3 {
+		began := time.Now()
+		loseLeases(t, n.Client(t))
+		c := f.next()
+		if len(c.Deleted) == 1 { // unless both came as one
+			c = f.next()
+		}
+		if len(c.Put) != 1 || !c.Put[0].Bound {
+			t.Fatalf("got %+v", c)
+		}
+		if took := time.Since(began); took > mesh.TTL/5 {
+			t.Errorf("it was dead for %v", took)
+		}
+	}
+	write(t, s, mesh.Delete(mesh.AlivePrefix+"a")) // which is no loss
+	if _, ok := get(t, s, mesh.AlivePrefix+"a"); ok {
+		t.Error("what it takes away itself comes back")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -18,9 +19,15 @@ const (
 	// callLimit is how long a call goes on without a deadline of its own.
 	callLimit = 8 * time.Second
 
-	// attemptLimit is how long a call waits for a server before it tries the next, for
-	// which it has twice the patience: they may all be slow.
-	attemptLimit = 1500 * time.Millisecond
+	// attemptLeast and attemptMost bound how long a call waits for a server before it tries the
+	// next one: four times what calls have taken of late. After patience attempts the time
+	// doubles, since all may have become slow. What was sent to a server that has just died
+	// is lost, and then every attempt counts.
+	attemptLeast, attemptMost = 500 * time.Millisecond, 3 * time.Second
+	patience                  = 3
+
+	// awayAfter is how long the mesh must not answer for the log to tell.
+	awayAfter = 1500 * time.Millisecond
 
 	// dialLimit is for a connection to be made.
 	dialLimit = 2 * time.Second
@@ -37,12 +44,17 @@ func (s *Store) call(ctx context.Context, doing string, f func(ctx context.Conte
 		ctx, cancel = context.WithTimeout(ctx, callLimit)
 		defer cancel()
 	}
-	began, limit := time.Now(), attemptLimit
-	for pause := firstPause; ; pause, limit = min(2*pause, maxPause), 2*limit {
+	began, limit := time.Now(), s.pace.limit()
+	for n, pause := 1, firstPause; ; n, pause = n+1, min(2*pause, maxPause) {
+		if n > patience {
+			limit *= 2
+		}
+		start := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, limit)
 		err := f(attempt)
 		cancel()
 		if err == nil {
+			s.pace.took(time.Since(start))
 			s.reached(nil)
 			return nil
 		}
@@ -56,12 +68,25 @@ func (s *Store) call(ctx context.Context, doing string, f func(ctx context.Conte
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return context.Cause(ctx)
 			}
-			if time.Since(began) >= attemptLimit { // otherwise it was the caller who is in a hurry
+			if time.Since(began) >= awayAfter { // otherwise it was the caller who is in a hurry
 				s.reached(err)
 			}
 			return fmt.Errorf("%s: %w: %s", doing, mesh.ErrUnreachable, plain(err))
 		}
 	}
+}
+
+// pace knows how long calls take.
+type pace struct{ usual atomic.Int64 }
+
+// took keeps in mind that a call has taken d. The slow ones count for longer.
+func (p *pace) took(d time.Duration) {
+	p.usual.Store(max(int64(d), p.usual.Load()*7/8))
+}
+
+// limit is how long to wait for a server.
+func (p *pace) limit() time.Duration {
+	return min(max(4*time.Duration(p.usual.Load()), attemptLeast), attemptMost)
 }
 
 // wait returns after about d, or when ctx is done.

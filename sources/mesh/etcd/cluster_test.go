@@ -92,6 +92,14 @@ func cluster(t *testing.T) []*member {
 		wg.Go(m.start)
 	}
 	wg.Wait()
+	t.Cleanup(func() {
+		for _, m := range members {
+			if m.cmd.Process != nil {
+				_ = m.cmd.Process.Kill()
+				_ = m.cmd.Wait()
+			}
+		}
+	})
 	if t.Failed() {
 		t.FailNow()
 	}
@@ -118,8 +126,6 @@ func (m *member) start() {
 		m.t.Error(err)
 		return
 	}
-	cmd := m.cmd
-	m.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		m.t.Errorf("%s says %q, %v", m.name, line, err)
 	}
@@ -186,13 +192,13 @@ func run(t testing.TB, writer, reader mesh.Store) *traffic {
 	tr := &traffic{stop: make(chan struct{})}
 	tr.wg.Go(func() {
 		for i := int64(1); ; i++ {
-			select {
-			case <-tr.stop:
-				return
-			default:
-			}
 			began := time.Now()
 			for {
+				select {
+				case <-tr.stop:
+					return
+				default:
+				}
 				_, err := writer.Write(context.Background(), mesh.Txn{Ops: []mesh.Op{mesh.Put("/n", []byte(fmt.Sprint(i)))}})
 				if err == nil {
 					break
@@ -256,9 +262,10 @@ func TestAMeshOfThreeServers(t *testing.T) {
 	members := cluster(t)
 	writer := etcd.New(clusterClient(t, members), "a", etcd.Options{})
 	reader := etcd.New(clusterClient(t, members), "b", etcd.Options{})
-	write(t, writer, bind("/alive", "a"))
+	const alive = mesh.AlivePrefix + "a"
+	write(t, writer, bind(alive, "a"))
 	defer func() { _ = writer.Close(context.Background()) }()
-	before, _ := get(t, reader, "/alive")
+	before, _ := get(t, reader, alive)
 	tr := run(t, writer, reader)
 	for _, step := range []struct {
 		name   string
@@ -293,8 +300,8 @@ func TestAMeshOfThreeServers(t *testing.T) {
 		}
 		// A leader that goes on after a pause may revoke leases that others have renewed
 		// meanwhile, before it notices that it leads no more.
-		await(t, "what is bound to a host that lives is there", mesh.TTL/2, func() bool { _, ok := get(t, reader, "/alive"); return ok })
-		if now, _ := get(t, reader, "/alive"); now.Created != before.Created {
+		await(t, "what is bound to a host that lives is there", mesh.TTL/2, func() bool { _, ok := get(t, reader, alive); return ok })
+		if now, _ := get(t, reader, alive); now.Created != before.Created {
 			t.Logf("%s: what is bound to a host that lives was gone for a while", step.name)
 			if step.strict {
 				t.Fail()

@@ -50,6 +50,7 @@ type Store struct {
 
 	away   atomic.Bool            // the last call found nobody
 	stream atomic.Pointer[stream] // for the next watch
+	pace   pace
 	fence  fence
 	bound  bound
 }
