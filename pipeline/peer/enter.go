@@ -75,7 +75,12 @@ func (p *Peer) enter(ctx context.Context) error {
 	if err := p.reach(ctx); err != nil {
 		return err
 	}
-	return p.notes.change(func(r *remembered) { r.Mesh = p.mesh })
+	return p.notes.change(func(r *remembered) {
+		r.Mesh = p.mesh
+		if len(p.o.Seeds) > 0 {
+			r.Seeds = withScheme(p.o.Seeds, p.id.Secured())
+		}
+	})
 }
 
 // willing says whether this host would run a server.

@@ -129,6 +129,34 @@ func TestAHostOfAnotherMeshSetsItsDataAside(t *testing.T) {
 	w.setAside("b", 1)
 }
 
+func TestAHostOfAnotherMeshWaitsForTheOneThatItIsToldOf(t *testing.T) {
+	w := newTown(t)
+	w.start("b") // a mesh of its own
+	w.put("b", mesh.KVPrefix+"x", "of b")
+	w.kill("b")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if p, err := peer.Open(ctx, w.options(peer.Options{Host: "b", Seeds: []string{address}})); err == nil {
+		t.Error("it is in a mesh that isn't there")
+		_ = p.Close(t.Context())
+	}
+	w.open(peer.Options{Host: "a", ClientURLs: []string{address}})
+	w.put("a", mesh.KVPrefix+"x", "of a")
+	w.start("b", address)
+	if got := w.get("b", mesh.KVPrefix+"x"); got != "of a" {
+		t.Errorf("b sees what is %q", got)
+	}
+	w.setAside("b", 1)
+}
+
 func TestAnEtcdOfOthersIsUsedWithoutServing(t *testing.T) {
 	w := newTown(t)
 	node := meshtest.Start(t)

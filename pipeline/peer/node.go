@@ -83,9 +83,11 @@ func (n *node) run(ctx context.Context, a *attempt, how server.Options) {
 	defer a.cancel()
 	n.count(func(starts int) int { return starts + 1 })
 	a.server, a.err = server.Start(ctx, how)
-	if a.err == nil {
+	n.mu.Lock()
+	if a.err == nil && a.member == 0 {
 		a.member = members.ID(a.server.ID())
 	}
+	n.mu.Unlock()
 	close(a.started)
 	if errors.Is(a.err, server.ErrRemoved) {
 		n.count(func(starts int) int { return starts - 1 })
@@ -137,6 +139,21 @@ func (n *node) latest() (a *attempt, ended error) {
 }
 
 var errEnded = errors.New("the server has ended")
+
+// begun is the member whose server starts or runs, or 0.
+func (n *node) begun() members.ID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.now == nil {
+		return 0
+	}
+	select {
+	case <-n.now.ended:
+		return 0
+	default:
+		return n.now.member
+	}
+}
 
 // running is the server that works now, or nil.
 func (n *node) running() *server.Server {

@@ -81,8 +81,8 @@ func (l *leader) lookAgain(v members.View, rest members.Step) {
 		if m.Learner && m.Up && !m.Ready {
 			wait = learnPoll
 		}
-		if !m.Up && !m.Lost && (wait == 0 || wait > lostAfter) {
-			wait = lostAfter
+		if left := lostAfter - m.Down; !m.Up && left > 0 && (wait == 0 || wait > left) {
+			wait = left
 		}
 	}
 	if wait > 0 {

@@ -174,6 +174,9 @@ func (p *Peer) start(ctx context.Context, named members.ID) error {
 		InitialCluster: strings.Join(cluster, ","),
 		Expect:         server.Identity{Member: uint64(named)},
 	})
+	if _, err := p.announce(ctx); err != nil { // before others see that it has started
+		return err
+	}
 	return p.await(ctx, a)
 }
 
@@ -225,8 +228,10 @@ func (p *Peer) announce(ctx context.Context) (bool, error) {
 		if s := p.node.running(); s != nil {
 			alive.Member = members.ID(s.ID())
 		}
-		if data, has, err := p.node.data(); err == nil && has {
-			alive.Data = members.ID(data.Member)
+		if alive.Data = p.node.begun(); alive.Data == 0 {
+			if data, has, err := p.node.data(); err == nil && has {
+				alive.Data = members.ID(data.Member)
+			}
 		}
 	}
 	op := members.Put(mesh.AlivePrefix+p.o.Host, alive)

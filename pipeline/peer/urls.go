@@ -52,9 +52,6 @@ func (p *Peer) choose() error {
 	p.node = newNode(p, a)
 	return p.notes.change(func(r *remembered) {
 		r.ClientURLs, r.PeerURLs = a.client, a.peer
-		if seeds := withScheme(p.o.Seeds, secured); len(seeds) > 0 {
-			r.Seeds = seeds
-		}
 	})
 }
 
