@@ -15,7 +15,7 @@ func Man() string {
 	var b strings.Builder
 	b.WriteString(".TH MGMT 1\n.SH NAME\nmgmt \\- " + roff(lower(root.Short)) + "\n")
 	b.WriteString(".SH SYNOPSIS\n.nf\n")
-	commands := documented(root)
+	commands := documented()
 	for _, c := range commands {
 		b.WriteString(roff(c.UseLine()) + "\n")
 	}
@@ -29,13 +29,13 @@ func Man() string {
 }
 
 // documented are the commands that a user may mean.
-func documented(root *cobra.Command) []*cobra.Command {
+func documented() []*cobra.Command {
 	var list []*cobra.Command
-	for _, c := range root.Commands() {
-		if c.IsAvailableCommand() {
-			list = append(list, c)
+	programs(func(cmd *cobra.Command) {
+		if cmd.CommandPath() != "mgmt" {
+			list = append(list, cmd)
 		}
-	}
+	})
 	return list
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mgmtproject/mgmt/cmd/internal/cli"
+	"github.com/mgmtproject/mgmt/cmd/internal/meshcli"
 	"github.com/mgmtproject/mgmt/pipeline"
 	"github.com/mgmtproject/mgmt/sinks"
 	"github.com/mgmtproject/mgmt/sinks/all"
@@ -22,7 +23,7 @@ func Pages(root string) (map[string][]byte, error) {
 	pages := map[string][]byte{}
 	var index bytes.Buffer
 	index.WriteString("# Reference\n\nThese pages are made from the code by `make docs`.\n\n## Commands\n\n")
-	commands(cli.New(cli.Program{}), func(cmd *cobra.Command) {
+	programs(func(cmd *cobra.Command) {
 		name := strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".md"
 		pages[path.Join(folder, "cli", name)] = fmt.Appendf(nil, "# %s\n\n```text\n%s```\n", cmd.CommandPath(), cli.HelpText(cmd))
 		fmt.Fprintf(&index, "- [%s](cli/%s): %s\n", cmd.CommandPath(), name, cmd.Short)
@@ -46,6 +47,19 @@ func Pages(root string) (map[string][]byte, error) {
 	index.WriteString("\n## Beside them\n\n- [Meta-parameters](meta-parameters.md), which every resource has\n- [The event stream](../events.md)\n")
 	pages[path.Join(folder, "README.md")] = index.Bytes()
 	return pages, nil
+}
+
+// programs calls f for all commands of mgmt, those of the other program too that it hands
+// some of its arguments.
+func programs(f func(*cobra.Command)) {
+	mesh := meshcli.New(meshcli.Program{})
+	commands(cli.New(cli.Program{}), func(cmd *cobra.Command) {
+		if cmd.CommandPath() == mesh.CommandPath() {
+			commands(mesh, f)
+			return
+		}
+		f(cmd)
+	})
 }
 
 // commands calls f for a command and all below it.
