@@ -253,3 +253,32 @@ func TestHostsAreInvitedIntoAMeshWithCertificates(t *testing.T) {
 func (st status) hasNot(host string) bool {
 	return !slices.ContainsFunc(st.Hosts, func(h hostStatus) bool { return h.Name == host && h.Exports > 0 })
 }
+
+// The drill for a mesh that has lost all of its servers, but not what was saved.
+func TestRecoverWhatWasSaved(t *testing.T) {
+	s := newScene(t)
+	a := s.run("a")
+	a.seed()
+	file := s.path("saved.db")
+	s.mesh("a", "save", file).exits(0)
+	s.mesh("a", "save", file).exits(1) // it is there
+	a.stop()
+	if err := os.RemoveAll(s.path("state/mesh/a/server")); err != nil {
+		t.Fatal(err)
+	}
+	s.mesh("a", "recover", "--yes").exits(1)
+	recovered := s.mesh("a", "recover", "--yes", "--from", file)
+	recovered.exits(0)
+	if !strings.Contains(recovered.stdout.String(), "it begins when mgmt run is started on host a") {
+		t.Error("it does not say what to do")
+	}
+	a = s.run("a")
+	a.seed()
+	a.says("the mesh begins anew on this host")
+	if st := s.status("a"); len(st.Hosts) != 1 || st.Hosts[0].Exports != 2 {
+		t.Errorf("the hosts are %+v", st.Hosts)
+	}
+	if log := a.stderr.String(); strings.Contains(log, "new mesh") {
+		t.Error("it is another mesh")
+	}
+}

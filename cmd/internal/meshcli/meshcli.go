@@ -79,7 +79,7 @@ is made.`,
 	root.SetIn(p.In)
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
-	root.AddCommand(statusCommand(p), initCommand(p), inviteCommand(p), forgetCommand(p), resizeCommand(p), recoverCommand(p), serveCommand(p))
+	root.AddCommand(statusCommand(p), initCommand(p), inviteCommand(p), forgetCommand(p), resizeCommand(p), saveCommand(p), recoverCommand(p), serveCommand(p))
 	command.Prepare(root)
 	return root
 }

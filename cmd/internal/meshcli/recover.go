@@ -56,7 +56,7 @@ others knows, is lost. Data of a server that comes back is set aside, not delete
 
 It works on a host that may serve; mgmt run may go on.`,
 		Example: `  mgmt mesh recover
-  mgmt mesh recover --from /backup/mesh.db --yes`,
+  mgmt mesh recover --from /backup/mesh.db --yes     what mgmt mesh save has saved`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Args:              command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -81,15 +81,7 @@ func (r *reached) recover(ctx context.Context, p Program, o recoverOptions) erro
 		return fmt.Errorf("host %s may not serve the mesh; do this on a host that may", r.host)
 	}
 	left := r.holdings(ctx)
-	newest := slices.MaxFunc(left, func(a, b server.Holding) int {
-		switch {
-		case a.Newer(b):
-			return 1
-		case b.Newer(a):
-			return -1
-		}
-		return 0
-	})
+	newest := slices.MaxFunc(left, byAge)
 	writeHoldings(p.Out, left, newest)
 	if slices.ContainsFunc(left, func(h server.Holding) bool { return h.Leader != 0 }) && !o.force {
 		return errors.New("the servers have a leader, so there is nothing to recover; --force does it nevertheless")
