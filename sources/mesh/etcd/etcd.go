@@ -27,7 +27,7 @@ func Config(endpoints []string, tls *tls.Config) clientv3.Config {
 		TLS:                  tls,
 		DialTimeout:          dialLimit,
 		DialKeepAliveTime:    10 * time.Second, // less is not allowed
-		DialKeepAliveTimeout: stallLimit,
+		DialKeepAliveTimeout: answerLimit * 2,
 		Logger:               zap.NewNop(),
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
@@ -65,7 +65,7 @@ func New(client *clientv3.Client, host string, opts Options) *Store {
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{client: client, host: host, log: log}
-	s.stream.Store(&stream{})
+	s.stream.Store(newStream(0))
 	s.fence.init(s)
 	s.bound.init(s)
 	return s

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,17 +16,24 @@ import (
 
 const (
 	// askEvery is how often a watch that hears nothing asks the server for a sign of life,
-	// and stallLimit how long it waits before it goes to another.
-	askEvery   = 1500 * time.Millisecond
-	stallLimit = 4 * time.Second
+	// and answerLimit how long it waits for one before it goes to another.
+	askEvery    = 2 * time.Second
+	answerLimit = 2 * time.Second
 )
 
 // stream is the stream of gRPC that watches share, as long as they have the same id.
 type stream struct {
-	id    int64
-	mu    sync.Mutex
-	asked time.Time // for a sign of life, the last time
+	id     int64
+	asking chan struct{} // holds an item while one of them asks for a sign of life
+
+	// What the last answer said. Guarded by asking.
+	dead     bool // there was none
+	heard    time.Time
+	cluster  uint64
+	revision int64
 }
+
+func newStream(id int64) *stream { return &stream{id: id, asking: make(chan struct{}, 1)} }
 
 // lostError ends a watch that has to begin anew.
 type lostError struct {
@@ -56,7 +62,7 @@ func (s *Store) Changes(w mesh.Watch) streams.Observable[mesh.Change] {
 			case !errors.Is(err, mesh.ErrUnreachable):
 				return err
 			}
-			if time.Since(began) > stallLimit {
+			if time.Since(began) > answerLimit {
 				pause = firstPause
 			}
 			wait(ctx, pause)
@@ -77,10 +83,11 @@ func (s *Store) follow(ctx context.Context, w mesh.Watch, emit func(mesh.Change)
 	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(
 		clientv3.WithRequireLeader(ctx), "mgmt-stream", strconv.FormatInt(st.id, 10)))
 	defer cancel()
-	slow := time.AfterFunc(stallLimit, cancel) // Watch waits for a server
+	slow := time.AfterFunc(answerLimit, cancel) // Watch waits for a server
 	ch := s.client.Watch(ctx, w.Key, append(below(w.Below), clientv3.WithRev(l.Revision+1))...)
 	if slow.Stop() {
-		err = s.read(ctx, st, ch, cluster, emit)
+		r := reader{s: s, w: w, st: st, ch: ch, cluster: cluster, revision: l.Revision}
+		err = r.read(ctx, emit)
 	} else {
 		err = &lostError{"no server has begun it in time", true}
 	}
@@ -88,7 +95,7 @@ func (s *Store) follow(ctx context.Context, w mesh.Watch, emit func(mesh.Change)
 	drain(ch)
 	if lost, ok := errors.AsType[*lostError](err); ok && lost.hung {
 		// The next one is likely to be with another server.
-		s.stream.CompareAndSwap(st, &stream{id: st.id + 1})
+		s.stream.CompareAndSwap(st, newStream(st.id+1))
 	}
 	return err
 }
@@ -109,72 +116,121 @@ func drain(ch clientv3.WatchChan) {
 	}
 }
 
-// read emits what comes through ch. A server that is silent is asked for a sign of life,
-// since a connection does not tell when its other end has stopped.
-func (s *Store) read(ctx context.Context, st *stream, ch clientv3.WatchChan, cluster uint64, emit func(mesh.Change) bool) error {
+// reader reads one watch of etcd.
+type reader struct {
+	s        *Store
+	w        mesh.Watch
+	st       *stream
+	ch       clientv3.WatchChan
+	cluster  uint64
+	revision int64 // of what was read last
+	behind   bool  // the server has said that it knows less
+}
+
+// read emits what comes. A server that is silent is asked for a sign of life, since a
+// connection does not tell when its other end has stopped.
+func (r *reader) read(ctx context.Context, emit func(mesh.Change) bool) error {
 	timer := time.NewTimer(askEvery)
 	defer timer.Stop()
-	heard := time.Now()
 	for {
-		var resp clientv3.WatchResponse
-		var ok bool
 		select {
-		case resp, ok = <-ch:
+		case resp, ok := <-r.ch:
+			if err := r.check(resp, ok); err != nil {
+				return err
+			}
+			if len(resp.Events) == 0 {
+				break
+			}
+			c := change(resp.Events)
+			if !emit(c) {
+				return errEnough
+			}
+			r.revision, r.behind = c.Revision, false
 		case <-timer.C:
-			select {
-			case resp, ok = <-ch:
-			default:
-				if time.Since(heard) > stallLimit {
-					return &lostError{"its server has fallen silent", true}
-				}
-				s.ask(ctx, st)
-				timer.Reset(askEvery)
-				continue
+			if err := r.ask(ctx); err != nil {
+				return err
 			}
 		}
-		if err := s.check(resp, ok, cluster); err != nil {
-			return err
-		}
-		if len(resp.Events) > 0 && !emit(change(resp.Events)) {
-			return errEnough
-		}
-		heard = time.Now() // the subscriber may have taken its time
 		timer.Reset(askEvery)
 	}
 }
 
-// ask requests a sign of life, which all watches of the stream get, from the server.
-func (s *Store) ask(ctx context.Context, st *stream) {
-	st.mu.Lock()
-	just := time.Since(st.asked) < askEvery/2 // for another watch
-	if !just {
-		st.asked = time.Now()
-	}
-	st.mu.Unlock()
-	if just {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, askEvery)
-	defer cancel()
-	if err := s.client.RequestProgress(ctx); err != nil {
-		s.log.Debug("server not asked for a sign of life", "err", plain(err))
-	}
-}
-
 // check says why a watch can't go on after resp.
-func (s *Store) check(resp clientv3.WatchResponse, ok bool, cluster uint64) error {
+func (r *reader) check(resp clientv3.WatchResponse, ok bool) error {
 	if !ok {
 		return &lostError{"the client has ended it", false}
 	}
 	err := resp.Err()
 	switch {
 	case err != nil && refused(err):
-		return s.explain("watching", err)
+		return r.s.explain("watching "+r.w.String(), err)
 	case err != nil:
 		return &lostError{plain(err), false}
-	case resp.Header.GetClusterId() != 0 && resp.Header.GetClusterId() != cluster:
-		return &lostError{fmt.Sprintf("the servers are of cluster %x now, and were of %x", resp.Header.GetClusterId(), cluster), false}
 	}
+	return r.same(resp.Header.GetClusterId())
+}
+
+// same says that a watch can't go on if its server is of a cluster.
+func (r *reader) same(cluster uint64) error {
+	if cluster == 0 || cluster == r.cluster {
+		return nil
+	}
+	return &lostError{fmt.Sprintf("the servers are of cluster %x now, and were of %x", cluster, r.cluster), false}
+}
+
+// ask has the server give a sign of life, unless it has just given one to another watch of
+// the stream, and says why the watch can't go on.
+func (r *reader) ask(ctx context.Context) error {
+	select {
+	case r.st.asking <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-r.st.asking }()
+	if !r.st.dead && time.Since(r.st.heard) > askEvery/2 {
+		if err := r.probe(ctx); err != nil {
+			return err
+		}
+	}
+	if r.st.dead {
+		return &lostError{"its server has fallen silent", true}
+	}
+	if err := r.same(r.st.cluster); err != nil {
+		return err
+	}
+	// A server may lag behind others, but not for long.
+	lost := r.behind && r.st.revision < r.revision
+	r.behind = r.st.revision < r.revision
+	if lost {
+		return &lostError{fmt.Sprintf("the servers are at revision %d, and have been at %d", r.st.revision, r.revision), false}
+	}
+	return nil
+}
+
+// probe begins another watch on the same stream, which the server confirms, or else is dead.
+// It is called by the one who asks. To request its
+// progress instead would not do: watches that wait for the next revision don't tell it.
+func (r *reader) probe(parent context.Context) error {
+	ctx, cancel := context.WithTimeout(parent, answerLimit)
+	defer cancel()
+	ch := r.s.client.Watch(ctx, r.w.Key, append(below(r.w.Below), clientv3.WithCreatedNotify())...)
+	defer drain(ch)
+	defer cancel()
+	select {
+	case resp, ok := <-ch:
+		if ok && resp.Err() == nil {
+			r.st.heard, r.st.cluster, r.st.revision = time.Now(), resp.Header.GetClusterId(), resp.Header.GetRevision()
+			return nil
+		}
+		if ok && refused(resp.Err()) {
+			return r.s.explain("watching "+r.w.String(), resp.Err())
+		}
+	case <-ctx.Done():
+	}
+	if parent.Err() != nil {
+		return context.Cause(parent)
+	}
+	r.st.dead = true
 	return nil
 }
 

@@ -169,24 +169,33 @@ func TestAWatchBeginsAnewAfterACompactionThatItMissed(t *testing.T) {
 	}
 }
 
-func TestAWatchGoesToAnotherServerWhenItsOwnHangs(t *testing.T) {
+func TestWatchesGoToAnotherServerWhenTheirOwnHangs(t *testing.T) {
 	t.Parallel()
 	n := meshtest.Start(t)
 	other := n.Store(t, "b")
 	proxies := []*meshtest.Proxy{n.Proxy(t), n.Proxy(t)}
-	f := follow(t, n.StoreThrough(t, "a", proxies...), mesh.Key("/x"))
-	f.reset()
-	for i, p := range proxies { // whichever it uses
+	s := n.StoreThrough(t, "a", proxies...)
+	var watches []*follower
+	for range 8 {
+		f := follow(t, s, mesh.Key("/x"))
+		f.reset()
+		watches = append(watches, f)
+	}
+	for i, p := range proxies { // whichever they use
 		p.Hang()
 		began := time.Now()
 		write(t, other, mesh.Put("/x", []byte(fmt.Sprint(i))))
 		want := fmt.Sprintf("/x=%d ", i)
-		for c := f.next(); text(c) != want && text(c) != "reset "+want; c = f.next() {
-			if !c.Reset {
-				t.Fatalf("got %+v", c)
+		for _, f := range watches {
+			for c := f.next(); text(c) != want && text(c) != "reset "+want; c = f.next() {
+				if !c.Reset {
+					t.Fatalf("got %+v", c)
+				}
 			}
 		}
-		if took := time.Since(began); took > 15*time.Second {
+		took := time.Since(began)
+		t.Logf("it took %v", took)
+		if took > 15*time.Second {
 			t.Errorf("it took %v", took)
 		}
 		p.Heal()
@@ -314,5 +323,26 @@ func TestAFollowerEndsUpWithWhatThereIs(t *testing.T) {
 	}
 	if !maps.Equal(have, want) {
 		t.Errorf("have %v, want %v", have, want)
+	}
+}
+
+func TestAnIdleWatchIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	n := meshtest.Start(t)
+	s := n.Store(t, "a")
+	watches := []*follower{follow(t, s, mesh.Key("/x")), follow(t, s, mesh.Below("/y/")), follow(t, n.Store(t, "b"), mesh.Key("/x"))}
+	for _, f := range watches {
+		f.reset()
+	}
+	timer := time.NewTimer(12 * time.Second)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case c := <-watches[0].ch:
+		t.Errorf("got %+v", c)
+	case c := <-watches[1].ch:
+		t.Errorf("got %+v", c)
+	case c := <-watches[2].ch:
+		t.Errorf("got %+v", c)
 	}
 }
