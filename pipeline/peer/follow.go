@@ -77,7 +77,7 @@ func (p *Peer) suspect(ctx context.Context, method string, req, reply any, cc *g
 	return call(ctx, method, req, reply, cc, opts...)
 }
 
-// health leaves servers out that don't answer, and takes them back.
+// health leaves servers out that don't answer or have no leader, and takes them back.
 func (p *Peer) health(ctx context.Context) (bool, error) {
 	p.targets.mu.Lock()
 	all := p.targets.all
@@ -85,13 +85,14 @@ func (p *Peer) health(ctx context.Context) (bool, error) {
 	if len(all) < 2 {
 		return false, nil
 	}
-	answers := make([]error, len(all))
+	good := make([]bool, len(all))
 	var asking sync.WaitGroup
 	for i, url := range all {
 		asking.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, pingLimit)
 			defer cancel()
-			_, answers[i] = p.status(ctx, url)
+			its, err := p.status(ctx, url)
+			good[i] = err == nil && its.Leader != 0 // others are cut off from the rest
 		})
 	}
 	asking.Wait()
@@ -99,8 +100,8 @@ func (p *Peer) health(ctx context.Context) (bool, error) {
 		return false, context.Cause(ctx)
 	}
 	var silent []string
-	for i, err := range answers {
-		if err != nil {
+	for i, ok := range good {
+		if !ok {
 			silent = append(silent, all[i])
 		}
 	}

@@ -186,8 +186,8 @@ func TestAllKilledAndStartedInAnotherOrder(t *testing.T) {
 	}
 }
 
-// Any host is killed at any time, and comes back a while later. PEER_TEST_ROUNDS says how
-// often.
+// Any host is killed or stopped at any time, and comes back a while later.
+// PEER_TEST_ROUNDS says how often.
 func TestHostsDieAtAnyTime(t *testing.T) {
 	c := newCity(t, 2*time.Second)
 	rounds, err := strconv.Atoi(os.Getenv("PEER_TEST_ROUNDS"))
@@ -199,12 +199,21 @@ func TestHostsDieAtAnyTime(t *testing.T) {
 	for range rounds {
 		host := string("abcde"[rand.N(5)])
 		time.Sleep(rand.N(2 * time.Second))
-		t.Logf("%s is killed", host)
-		c.hosts[host].kill()
+		stopped := rand.N(3) == 0
+		t.Logf("%s is stopped: %v, or else killed", host, stopped)
+		if stopped {
+			c.hosts[host].signal(syscall.SIGSTOP)
+		} else {
+			c.hosts[host].kill()
+		}
 		began := time.Now()
 		c.put("x", mesh.KVPrefix+"last", host)
 		took = append(took, time.Since(began))
 		time.Sleep(rand.N(4 * time.Second))
+		if stopped {
+			c.hosts[host].signal(syscall.SIGCONT)
+			continue
+		}
 		c.hosts[host] = c.spawn(host)
 		c.hosts[host].open()
 	}
