@@ -204,6 +204,7 @@ var quiet = []string{
 	"rejecting promote learner: learner is not ready", // whoever asks is told as well
 	"rejecting member add request",
 	"failed to apply request",
+	"bootstrap failed", // this one is told to whoever starts the server
 }
 
 func levelOf(e zapcore.Entry) slog.Level {

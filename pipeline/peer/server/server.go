@@ -127,12 +127,13 @@ type Server struct {
 }
 
 // Start starts a server and returns when it takes part in its mesh: at once when it is
-// alone, and otherwise as soon as there is a leader. If ctx ends before, it stops it again.
-// One that has to be sent all there is in one piece, since the log of the others doesn't go
-// back far enough, takes some seven seconds: etcd loses its first word. ctx doesn't matter
-// later. If the data in Dir is of another server, or of one that was
-// removed from the mesh, it is set aside first; the error is ErrRemoved if it is only now
-// that the server learns of it.
+// alone, and otherwise as soon as there is a leader. If ctx ends before, it stops it again;
+// later ctx doesn't matter. One that has to be sent all there is in one piece, since the log
+// of the others doesn't go back far enough, takes some seven seconds: etcd loses its first
+// word.
+//
+// If the data in Dir is not of who the server has to be, it is set aside first. The error is
+// ErrRemoved if it is only now that the server learns of not being a member any more.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	o = o.withDefaults()
 	if err := o.check(); err != nil {

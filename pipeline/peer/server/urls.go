@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
 // urls are where a server listens, and where others find it.
@@ -117,14 +116,8 @@ func freePort(host string, last []string, i int) (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// free tells whether one can listen there. It asks for a moment longer: whoever has been
-// killed there may not be gone yet.
+// free tells whether one can listen there.
 func free(address string) bool {
-	for range 20 {
-		if l, err := net.Listen("tcp", address); err == nil {
-			return l.Close() == nil
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return false
+	l, err := net.Listen("tcp", address)
+	return err == nil && l.Close() == nil
 }
