@@ -140,6 +140,16 @@ func (x *Exchange) Graphs(graphs streams.Observable[Update]) streams.Observable[
 	})
 }
 
+// Known returns a compiled graph with what an earlier run has collected for it and kept in
+// Dir, as far as that was not sealed: what a run would begin with, for those who plan. The
+// mesh is not asked. It is called on an Exchange that does nothing else.
+func (x *Exchange) Known(g *Graph) (*Graph, error) {
+	x.kept.load()
+	local, spent := addressed(g, x.opts.Host)
+	x.in.adopt(local)
+	return x.in.merge(local, !spent)
+}
+
 // loop does what has come by mail, all at once, and then what follows from it.
 func (x *Exchange) loop(ctx context.Context) error {
 	timer := time.NewTimer(aWhile)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -402,6 +403,10 @@ func TestAPartitionKeepsWhatWasCollected(t *testing.T) {
 	b.load("graph: g\nresources: {noop: [{name: own}]}\ncollect: [{kind: noop}]\n")
 	b.has("noop[x] 1 of a", "noop[y] 1 of a", "noop[own]")
 	b.stop()
+	known, err := pipeline.NewExchange(b.options).Known(b.update("graph: g\nresources: {noop: [{name: plan}]}\ncollect: [{kind: noop}]\n").Graph)
+	if want := "noop[plan]\nnoop[x] 1 of a\nnoop[y] 1 of a\n"; err != nil || contents(known) != want {
+		t.Errorf("a plan knows %v, %v; want %s", contents(known), err, want)
+	}
 	b.newest = nil
 	b.start()
 	b.load("graph: g\nresources: {noop: [{name: again}]}\ncollect: [{kind: noop}]\n")
@@ -671,5 +676,115 @@ resources:
 	cancel()
 	if err := run.wait(t); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// sharedModel says what the hosts of a mesh come to: what each exports, by name.
+type sharedModel map[string]map[string]sharedExport
+
+type sharedExport struct {
+	comment string
+	hosts   []string
+}
+
+func (e sharedExport) reaches(host string) bool {
+	return e.hosts == nil || slices.Contains(e.hosts, host)
+}
+
+// graph is the graph of a host, which collects all.
+func (m sharedModel) graph(host string) string {
+	var b strings.Builder
+	b.WriteString("graph: g\ncollect: [{kind: noop}]\nresources:\n  noop:\n")
+	for _, name := range slices.Sorted(maps.Keys(m[host])) {
+		e := m[host][name]
+		fmt.Fprintf(&b, "  - {name: \"@@%s\", comment: %q, meta: {export: [%s]}}\n", name, e.comment, strings.Join(e.hosts, ", "))
+	}
+	return b.String()
+}
+
+// want is what the graph of a host comes to.
+func (m sharedModel) want(host string) []string {
+	var list []string
+	taken := map[string]bool{}
+	for _, from := range append([]string{host}, slices.Sorted(maps.Keys(m))...) {
+		for name, e := range m[from] {
+			if taken[name] || !e.reaches(host) {
+				continue
+			}
+			taken[name] = true
+			line := fmt.Sprintf("noop[%s] %s", name, e.comment)
+			if from != host {
+				line += " of " + from
+			}
+			list = append(list, line)
+		}
+	}
+	return list
+}
+
+// TestRandomExchanges changes graphs, restarts agents, takes away keys and the whole mesh,
+// and compares what everybody comes to with a simple model.
+func TestRandomExchanges(t *testing.T) {
+	noLeaks(t)
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			node := meshtest.Start(t)
+			client := node.Client(t)
+			hosts := []string{"a", "b", "c"}
+			model, parties := sharedModel{}, map[string]*party{}
+			for _, host := range hosts {
+				dir := t.TempDir()
+				parties[host] = join(t, node.Store(t, host), host, func(o *pipeline.ExchangeOptions) { o.Dir = dir })
+			}
+			change := func(host string) {
+				exports := map[string]sharedExport{}
+				for range random.IntN(5) {
+					e := sharedExport{comment: fmt.Sprint("v", random.IntN(3))}
+					if random.IntN(3) == 0 {
+						e.hosts = hosts[random.IntN(3):]
+					}
+					exports[fmt.Sprint("x", random.IntN(6))] = e
+				}
+				model[host] = exports
+				parties[host].load(model.graph(host))
+			}
+			for _, host := range hosts {
+				change(host)
+			}
+			outage := 10 + random.IntN(20)
+			for step := range 40 {
+				p := parties[hosts[random.IntN(3)]]
+				switch action := random.IntN(10); {
+				case step == outage:
+					node.Stop()
+				case step == outage+5:
+					if err := node.Restart(); err != nil {
+						t.Fatal(err)
+					}
+				case action == 0:
+					p.stop()
+					p.start()
+					p.load(model.graph(p.host))
+				case action == 1 && (step < outage || step > outage+5):
+					if _, err := client.Delete(t.Context(), mesh.ExportKey(p.host, "noop", "x0")); err != nil {
+						t.Fatal(err)
+					}
+				case action == 2 && (step < outage || step > outage+5):
+					now, err := client.Get(t.Context(), "x")
+					if err == nil {
+						_, err = client.Compact(t.Context(), now.Header.Revision)
+					}
+					if err != nil && !strings.Contains(err.Error(), "has been compacted") {
+						t.Fatal(err)
+					}
+				default:
+					change(p.host)
+				}
+			}
+			for _, host := range hosts {
+				parties[host].has(model.want(host)...)
+			}
+		})
 	}
 }
