@@ -28,7 +28,8 @@ var (
 	ErrConflict = errors.New("somebody else has changed it meanwhile")
 
 	// ErrUnreachable says that no host that serves the store has answered in time. A write
-	// may have happened all the same.
+	// may have happened all the same, or still happen, but not after another write of the
+	// same host has succeeded.
 	ErrUnreachable = errors.New("the mesh can't be reached")
 
 	// ErrRefused says that this host may not do what it was about to: it is somebody else's

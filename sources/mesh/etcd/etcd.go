@@ -1,6 +1,7 @@
 // Package etcd keeps the store of a mesh in etcd. A Store is what one host sees through a
-// client: its watches survive compactions, restarts and servers that answer no more, and
-// its bound keys hang on one lease, which is replaced when it was lost.
+// client: its watches survive compactions, restarts and servers that answer no more, its
+// writes are made in the order in which it makes them or never, and its bound keys hang on
+// one lease, which is replaced when it was lost.
 package etcd
 
 import (
