@@ -3,15 +3,18 @@ package identity
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -44,38 +47,51 @@ var agentCalls = map[string]bool{
 	"/grpc.health.v1.Health/Watch":        true,
 }
 
-// refusals is how many refusals are logged in a row, and then in how much time one.
 const (
+	// refusals is how many refusals are logged in a row, and then in how much time one.
 	refusals     = 50
 	refusalEvery = time.Second
+
+	// repeatAfter is for how long the same refusal is not logged again, and maxRepeated of
+	// how many that is remembered.
+	repeatAfter = time.Minute
+	maxRepeated = 4096
 )
 
 // handshakeLimit is how long a client may take to say who it is.
 const handshakeLimit = 5 * time.Second
 
 // Guard stands before an etcd server that runs in this process. It lets in who has a good
-// certificate, logs what is refused, by it or by etcd, and ends what goes on under
-// certificates that are revoked, which etcd looks at only when a connection begins. Its
-// methods may be called from any goroutine.
+// certificate, logs what is refused, by it or by etcd, and closes connections when their
+// certificates are revoked, at which etcd looks only when a connection begins. Its methods may
+// be called from any goroutine.
 type Guard struct {
 	id  *Identity
 	log *slog.Logger
 
-	mu      sync.Mutex
-	limit   *rate.Limiter
-	dropped int
-	revoked map[string]bool
-	streams map[string]map[*guarded]struct{} // by serial
+	mu       sync.Mutex
+	limit    *rate.Limiter
+	dropped  int
+	repeated map[string]*repeated
+	revoked  map[string]bool
+	conns    map[string]map[*visit]struct{} // by serial number
+}
+
+// repeated says when something was logged, and how often it wasn't since.
+type repeated struct {
+	since time.Time
+	times int
 }
 
 // NewGuard returns a Guard for the server of a host, which logs refusals as warnings. It
 // begins with the list of revoked certificates that this host has.
 func NewGuard(id *Identity, log *slog.Logger) *Guard {
 	g := &Guard{
-		id:      id,
-		log:     log,
-		limit:   rate.NewLimiter(rate.Every(refusalEvery), refusals),
-		streams: make(map[string]map[*guarded]struct{}),
+		id:       id,
+		log:      log,
+		limit:    rate.NewLimiter(rate.Every(refusalEvery), refusals),
+		repeated: make(map[string]*repeated),
+		conns:    make(map[string]map[*visit]struct{}),
 	}
 	serials, err := id.revoked()
 	if err != nil {
@@ -111,7 +127,7 @@ func (g *Guard) Options() []grpc.ServerOption {
 	})}))
 }
 
-// door logs who is not let in.
+// door logs who is not let in, and keeps who is.
 type door struct {
 	guard *Guard
 	credentials.TransportCredentials
@@ -120,8 +136,13 @@ type door struct {
 // ServerHandshake implements credentials.TransportCredentials.
 func (d door) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	secure, info, err := d.TransportCredentials.ServerHandshake(conn)
-	if err != nil && !errors.Is(err, io.EOF) { // otherwise somebody has looked whether there is a port
-		d.guard.warn("refused a connection to the mesh", "from", conn.RemoteAddr().String(), "error", err)
+	tlsInfo, ok := info.(credentials.TLSInfo)
+	switch {
+	case errors.Is(err, io.EOF): // somebody has looked whether there is a port
+	case err != nil:
+		d.guard.shut(conn, err)
+	case ok:
+		return d.guard.admit(secure, tlsInfo.State.PeerCertificates[0]), info, nil
 	}
 	return secure, info, err
 }
@@ -131,17 +152,68 @@ func (d door) Clone() credentials.TransportCredentials {
 	return door{d.guard, d.TransportCredentials.Clone()}
 }
 
+// shut logs that a connection is refused. What differs only in a figure, such as the time, is
+// the same.
+func (g *Guard) shut(conn net.Conn, why error) {
+	from := conn.RemoteAddr().String()
+	host, _, _ := net.SplitHostPort(from)
+	same := host + strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) {
+			return -1
+		}
+		return r
+	}, why.Error())
+	g.warn(same, "refused a connection to the mesh", "from", from, "error", why)
+}
+
+// visit is a connection of a host.
+type visit struct {
+	net.Conn
+	guard  *Guard
+	serial string
+	host   string
+}
+
+// admit keeps a connection until it is closed.
+func (g *Guard) admit(conn net.Conn, leaf *x509.Certificate) net.Conn {
+	v := &visit{conn, g, serialOf(leaf), leaf.Subject.CommonName}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.conns[v.serial] == nil {
+		g.conns[v.serial] = make(map[*visit]struct{})
+	}
+	g.conns[v.serial][v] = struct{}{}
+	if g.revoked[v.serial] { // just now
+		v.Conn.Close()
+	}
+	return v
+}
+
+// Close implements net.Conn.
+func (v *visit) Close() error {
+	v.guard.mu.Lock()
+	delete(v.guard.conns[v.serial], v)
+	if len(v.guard.conns[v.serial]) == 0 {
+		delete(v.guard.conns, v.serial)
+	}
+	v.guard.mu.Unlock()
+	return v.Conn.Close()
+}
+
 // Revoke says which certificates are revoked, by their serial numbers, instead of those
 // that were before.
 func (g *Guard) Revoke(serials []string) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.revoked = make(map[string]bool, len(serials))
+	var over []*visit
 	for _, serial := range serials {
 		g.revoked[serial] = true
-		for s := range g.streams[serial] {
-			s.cancel(errRevoked)
-		}
+		over = slices.AppendSeq(over, maps.Keys(g.conns[serial]))
+	}
+	g.mu.Unlock()
+	for _, v := range over {
+		g.log.Warn("closed a connection to the mesh", "host", v.host, "from", v.RemoteAddr().String(), "error", errRevoked)
+		v.Conn.Close()
 	}
 }
 
@@ -155,8 +227,8 @@ func (g *Guard) isRevoked(serial string) bool {
 
 // caller is who makes a call.
 type caller struct {
-	host, serial, from string
-	serves             bool
+	host, from string
+	serves     bool
 }
 
 // callerOf finds it by the certificate. A call without one is from this process, or from a
@@ -171,27 +243,18 @@ func callerOf(ctx context.Context) (caller, bool) {
 		return caller{}, false
 	}
 	leaf := info.State.VerifiedChains[0][0]
-	return caller{leaf.Subject.CommonName, serialOf(leaf), p.Addr.String(), serves(leaf)}, true
+	return caller{leaf.Subject.CommonName, p.Addr.String(), serves(leaf)}, true
 }
 
-// check says why a call is refused before etcd sees it.
-func (g *Guard) check(c caller, method string) error {
-	switch {
-	case g.isRevoked(c.serial):
-		return errRevoked
-	case !c.serves && !agentCalls[method]:
-		return errors.New("only hosts that serve may do that")
-	}
-	return nil
-}
+var errRank = errors.New("only hosts that serve may do that")
 
 func (g *Guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	c, ok := callerOf(ctx)
 	if !ok {
 		return handler(ctx, req)
 	}
-	if err := g.check(c, info.FullMethod); err != nil {
-		g.refused(c, info.FullMethod, keysOf(req), err)
+	if !c.serves && !agentCalls[info.FullMethod] {
+		g.refused(c, info.FullMethod, keysOf(req), errRank)
 		return nil, rpctypes.ErrGRPCPermissionDenied
 	}
 	resp, err := handler(ctx, req)
@@ -215,50 +278,21 @@ func (g *Guard) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo
 	if !ok {
 		return handler(srv, s)
 	}
-	ctx, cancel := context.WithCancelCause(s.Context())
-	defer cancel(nil)
-	w := &guarded{ServerStream: s, ctx: ctx, cancel: cancel, guard: g, caller: c, method: info.FullMethod}
-	g.add(w)
-	defer g.remove(w)
-	if err := g.check(c, info.FullMethod); err != nil {
-		g.refused(c, info.FullMethod, "", err)
+	if !c.serves && !agentCalls[info.FullMethod] {
+		g.refused(c, info.FullMethod, "", errRank)
 		return rpctypes.ErrGRPCPermissionDenied
 	}
-	err := handler(srv, w)
-	switch {
-	case context.Cause(ctx) == errRevoked:
-		g.refused(c, info.FullMethod, "", errRevoked)
-		return rpctypes.ErrGRPCPermissionDenied
-	case isRefusal(info.FullMethod, err):
+	err := handler(srv, &guarded{ServerStream: s, guard: g, caller: c, method: info.FullMethod})
+	if isRefusal(info.FullMethod, err) {
 		g.refused(c, info.FullMethod, "", errors.New(status.Convert(err).Message()))
 	}
 	return err
 }
 
-func (g *Guard) add(w *guarded) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.streams[w.caller.serial] == nil {
-		g.streams[w.caller.serial] = make(map[*guarded]struct{})
-	}
-	g.streams[w.caller.serial][w] = struct{}{}
-}
-
-func (g *Guard) remove(w *guarded) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.streams[w.caller.serial], w)
-	if len(g.streams[w.caller.serial]) == 0 {
-		delete(g.streams, w.caller.serial)
-	}
-}
-
-// guarded is a stream that can be ended from outside. It looks for watches that etcd has
-// refused, which are no errors of the stream.
+// guarded is a stream in which watches are looked for that etcd has refused, which are no
+// errors of the stream.
 type guarded struct {
 	grpc.ServerStream
-	ctx    context.Context
-	cancel context.CancelCauseFunc
 	guard  *Guard
 	caller caller
 	method string
@@ -266,9 +300,6 @@ type guarded struct {
 	mu   sync.Mutex
 	last string // the keys of the watch that was asked for last
 }
-
-// Context implements grpc.ServerStream.
-func (w *guarded) Context() context.Context { return w.ctx }
 
 // RecvMsg implements grpc.ServerStream.
 func (w *guarded) RecvMsg(m any) error {
@@ -298,22 +329,33 @@ func (g *Guard) refused(c caller, method, keys string, why error) {
 	if keys != "" {
 		attrs = append(attrs, "keys", keys)
 	}
-	g.warn("refused what a host has asked of the mesh", append(attrs, "error", why)...)
+	g.warn(c.host+method+keys+why.Error(), "refused what a host has asked of the mesh", append(attrs, "error", why)...)
 }
 
-// warn logs a refusal, unless there are too many.
-func (g *Guard) warn(message string, attrs ...any) {
+// warn logs a refusal, unless the same was logged just now, or there are too many.
+func (g *Guard) warn(same, message string, attrs ...any) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := g.repeated[same]
+	if r != nil && time.Since(r.since) < repeatAfter {
+		r.times++
+		return
+	}
 	if !g.limit.Allow() {
 		g.dropped++
-		g.mu.Unlock()
 		return
+	}
+	if r != nil && r.times > 0 {
+		attrs = append(attrs, "repeated", r.times)
 	}
 	if g.dropped > 0 {
 		attrs = append(attrs, "others", g.dropped)
 		g.dropped = 0
 	}
-	g.mu.Unlock()
+	if len(g.repeated) >= maxRepeated {
+		clear(g.repeated)
+	}
+	g.repeated[same] = &repeated{since: time.Now()}
 	g.log.Warn(message, attrs...)
 }
 

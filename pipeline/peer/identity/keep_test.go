@@ -93,7 +93,7 @@ func TestAServerRenewsItsOwnCertificateAndServesOn(t *testing.T) {
 	if served, err := identity.Forget(t.Context(), b.client, b.store, "a"); err != nil || !served {
 		t.Fatalf("%v, %v", served, err)
 	}
-	n.log.wait(t, "host=a", "call=Watch", "the certificate was revoked")
+	n.log.wait(t, "closed a connection to the mesh", "host=a", "the certificate was revoked")
 	config := n.a.id.ClientTLS()
 	config.NextProtos = []string{"h2"}
 	knock(t, n.server.PeerURLs(), config)

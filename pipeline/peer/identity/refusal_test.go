@@ -224,13 +224,25 @@ func TestAHostThatWasForgottenIsOutAtOnce(t *testing.T) {
 	if served, err := identity.Forget(ctx, n.a.client, n.a.store, "b"); err != nil || served {
 		t.Fatalf("%v, %v", served, err)
 	}
-	if err := put(t, b, mesh.ExportKey("b", "file", "y")); !errors.Is(err, mesh.ErrRefused) {
-		t.Errorf("it can still write: %v", err)
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if _, err := b.store.Write(short, mesh.Txn{Ops: []mesh.Op{mesh.Put(mesh.ExportKey("b", "file", "y"), nil)}}); err == nil {
+		t.Error("it can still write")
 	}
-	n.log.wait(t, "WARN", "host=b", "call=Watch", "the certificate was revoked")
-	for r := range watching {
-		if len(r.Events) > 0 {
-			t.Error("it still sees what changes")
+	n.log.wait(t, "WARN", "closed a connection to the mesh", "host=b", "the certificate was revoked")
+	if err := put(t, n.a, mesh.ExportKey("a", "file", "secret")); err != nil {
+		t.Fatal(err)
+	}
+	ended := time.After(time.Second) // the client goes on trying
+	for open := true; open; {
+		select {
+		case r, ok := <-watching:
+			open = ok
+			if len(r.Events) > 0 {
+				t.Error("it still sees what changes")
+			}
+		case <-ended:
+			open = false
 		}
 	}
 	config := b.id.ClientTLS()
