@@ -76,6 +76,10 @@ type Exchange struct {
 	passed time.Time     // when the last one was
 	took   time.Duration // to make it
 
+	waiting    []chan struct{} // those who want to know when all is exchanged
+	patience   time.Time       // until when they wait
+	complained bool            // that it was in vain
+
 	store  mesh.Store // nil until something is exchanged
 	shares sharing    // what is watched
 	leave  context.CancelFunc
@@ -181,7 +185,7 @@ func (x *Exchange) loop(ctx context.Context) error {
 
 // settle does what is due, and returns when something is next; zero if nothing is.
 func (x *Exchange) settle(now time.Time) (next time.Time) {
-	for _, due := range []func(time.Time) time.Time{x.out.publish, x.in.expire, x.pass, x.kept.save, x.scope.settle} {
+	for _, due := range []func(time.Time) time.Time{x.out.publish, x.in.expire, x.pass, x.kept.save, x.scope.settle, x.answer} {
 		if at := due(now); !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
@@ -202,9 +206,9 @@ func (x *Exchange) update(u Update) {
 	x.kept.load()
 	x.fresh = true
 	x.local, x.spent = addressed(u.Graph, x.opts.Host)
-	x.in.adopt(x.local)
 	x.out.adopt(x.local)
 	x.connect()
+	x.in.adopt(x.local)
 }
 
 func (x *Exchange) send(u Update) {

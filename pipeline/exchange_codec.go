@@ -111,6 +111,9 @@ func unmarshal(text string, value any, what string) error {
 	if len(doc.Content) == 0 {
 		return nil
 	}
+	if p := checkAliases(&doc); p != nil {
+		return fmt.Errorf("its %ss can't be read: %s", what, p.Message)
+	}
 	var wrong []string
 	for _, p := range params.Decode(doc.Content[0], value) {
 		if p.Unknown {

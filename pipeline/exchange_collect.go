@@ -169,8 +169,14 @@ func (c *collector) evaluate(o *offer) {
 	o.vertex, o.owns, c.changed = v, owns, true
 }
 
-// make returns what the graph collects of an offer; nil if it does not.
-func (c *collector) make(o *offer) (*Vertex, error) {
+// make returns what the graph collects of an offer; nil if it does not. Whatever others
+// have published, it returns.
+func (c *collector) make(o *offer) (v *Vertex, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			v, err = nil, fmt.Errorf("internal error: %v; please report it", r)
+		}
+	}()
 	entry := c.match(o)
 	if entry == nil {
 		return nil, nil
@@ -182,17 +188,20 @@ func (c *collector) make(o *offer) (*Vertex, error) {
 	if !meantFor(p.Hosts, c.x.opts.Host) {
 		return nil, nil
 	}
-	if len(p.Sealed) > 0 {
-		if o.opened == nil {
-			return nil, c.open(o, p.Sealed)
-		}
+	switch {
+	case len(p.Sealed) == 0:
+	case !slices.Contains(p.For, c.x.opts.Host):
+		return nil, errors.New("it is secret, and not sealed for this host yet")
+	case o.opened == nil:
+		return nil, c.open(o, p.Sealed)
+	default:
 		p.contents = *o.opened
 	}
 	spec, ok := c.x.opts.Kinds.Spec(o.kind)
 	if !ok {
 		return nil, fmt.Errorf("there is no kind %q on this host", o.kind)
 	}
-	v, err := p.unpack(o.kind, o.name, spec)
+	v, err = p.unpack(o.kind, o.name, spec)
 	if err != nil {
 		return nil, err
 	}
