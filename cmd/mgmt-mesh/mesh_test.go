@@ -218,6 +218,27 @@ func TestHostsThatConvergeTogetherEndTogether(t *testing.T) {
 	b.exits(0)
 }
 
+func TestARunThatEndsWhenItHasConvergedHasExchanged(t *testing.T) {
+	s := newScene(t)
+	a := s.run("a")
+	seed := a.seed()
+	b := s.run("b", "--seeds", seed, "--converged-timeout", "0")
+	b.exits(0)
+	for _, name := range []string{"f1b", "f3b", "f3a", "f4a"} {
+		if content(s.of("b", name)) == "" {
+			t.Errorf("it ended without %s", name)
+		}
+	}
+	if st := s.status("a"); len(st.Hosts) != 2 || st.Hosts[1].Exports != 2 {
+		t.Errorf("the hosts are %+v", st.Hosts)
+	}
+	s.complete("a")
+	a.stop()
+	alone := s.run("b", "--no-server", "--converged-timeout", "0")
+	alone.exits(0)
+	alone.says("not exchanged")
+}
+
 func TestARunThatChangesNothingTakesNoPart(t *testing.T) {
 	s := newScene(t)
 	a := s.run("a")

@@ -31,6 +31,9 @@ const (
 	// own, which are lower: this one is for what should not happen.
 	stopLimit = 4 * time.Second
 
+	// exchangeLimit is how long a run that ends when it has converged waits for the mesh.
+	exchangeLimit = 10 * time.Second
+
 	// logBound is how many bytes of the log wait for a slow reader.
 	logBound = 1 << 20
 )
@@ -201,6 +204,9 @@ func (a *agent) subscribe(ctx context.Context) error {
 
 		Together: a.opts.together(),
 	})
+	if a.opts.convergedTimeout.given {
+		files = append(files, exchange.Settled(exchangeLimit))
+	}
 	return exchange.Results(pipeline.Run(exchange.Graphs(graphs), pipeline.Options{
 		Sources:          append(files, mesh.NewSource(link)),
 		Log:              a.log,
