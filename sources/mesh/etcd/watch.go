@@ -19,6 +19,8 @@ const (
 	// and answerLimit how long it waits for one before it goes to another.
 	askEvery    = 2 * time.Second
 	answerLimit = 2 * time.Second
+
+	beginGrace = 100 * time.Millisecond
 )
 
 // stream is the stream of gRPC that watches share, as long as they have the same id.
@@ -80,24 +82,42 @@ func (s *Store) follow(ctx context.Context, w mesh.Watch, emit func(mesh.Change)
 		return errEnough
 	}
 	st := s.stream.Load()
-	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(
-		clientv3.WithRequireLeader(ctx), "mgmt-stream", strconv.FormatInt(st.id, 10)))
-	defer cancel()
-	slow := time.AfterFunc(answerLimit, cancel) // Watch waits for a server
-	ch := s.client.Watch(ctx, w.Key, append(below(w.Below), clientv3.WithRev(l.Revision+1))...)
-	if slow.Stop() {
+	ctx = metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), "mgmt-stream", strconv.FormatInt(st.id, 10))
+	ch, cancel := s.begin(ctx, w, clientv3.WithRev(l.Revision+1))
+	if ch != nil {
 		r := reader{s: s, w: w, st: st, ch: ch, cluster: cluster, revision: l.Revision}
 		err = r.read(ctx, emit)
+		cancel()
+		drain(ch)
 	} else {
 		err = &lostError{"no server has begun it in time", true}
 	}
-	cancel()
-	drain(ch)
 	if lost, ok := errors.AsType[*lostError](err); ok && lost.hung {
 		// The next one is likely to be with another server.
 		s.stream.CompareAndSwap(st, newStream(st.id+1))
 	}
 	return err
+}
+
+// begin begins a watch, which cancel ends. The channel is nil if no server has answered, or
+// ctx is done.
+//
+// The client leaves a stream of gRPC behind if a context ends while it begins, so it may
+// finish that in any case, if it takes no longer than beginGrace.
+func (s *Store) begin(ctx context.Context, w mesh.Watch, opts ...clientv3.OpOption) (ch clientv3.WatchChan, cancel func()) {
+	if ctx.Err() != nil {
+		return nil, func() {}
+	}
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	slow := time.AfterFunc(answerLimit, cancel)
+	hasty := context.AfterFunc(ctx, func() { slow.Reset(beginGrace) })
+	ch = s.client.Watch(own, w.Key, append(below(w.Below), opts...)...)
+	hasty()
+	slow.Stop()
+	if own.Err() != nil {
+		return nil, cancel
+	}
+	return ch, cancel
 }
 
 // drain waits until what serves ch has ended, which it does soon after a cancel.
@@ -150,6 +170,8 @@ func (r *reader) read(ctx context.Context, emit func(mesh.Change) bool) error {
 			if err := r.ask(ctx); err != nil {
 				return err
 			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 		timer.Reset(askEvery)
 	}
@@ -210,25 +232,23 @@ func (r *reader) ask(ctx context.Context) error {
 // probe begins another watch on the same stream, which the server confirms, or else is dead.
 // It is called by the one who asks. To request its
 // progress instead would not do: watches that wait for the next revision don't tell it.
-func (r *reader) probe(parent context.Context) error {
-	ctx, cancel := context.WithTimeout(parent, answerLimit)
+func (r *reader) probe(ctx context.Context) error {
+	ch, cancel := r.s.begin(ctx, r.w, clientv3.WithCreatedNotify())
 	defer cancel()
-	ch := r.s.client.Watch(ctx, r.w.Key, append(below(r.w.Below), clientv3.WithCreatedNotify())...)
-	defer drain(ch)
-	defer cancel()
-	select {
-	case resp, ok := <-ch:
-		if ok && resp.Err() == nil {
+	if ch != nil {
+		resp, ok := <-ch // which Watch has waited for
+		cancel()
+		drain(ch)
+		switch {
+		case ok && resp.Err() == nil:
 			r.st.heard, r.st.cluster, r.st.revision = time.Now(), resp.Header.GetClusterId(), resp.Header.GetRevision()
 			return nil
-		}
-		if ok && refused(resp.Err()) {
+		case ok && refused(resp.Err()):
 			return r.s.explain("watching "+r.w.String(), resp.Err())
 		}
-	case <-ctx.Done():
 	}
-	if parent.Err() != nil {
-		return context.Cause(parent)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	r.st.dead = true
 	return nil

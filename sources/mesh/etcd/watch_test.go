@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/mgmtproject/mgmt/sources/mesh"
 	"github.com/mgmtproject/mgmt/sources/mesh/meshtest"
 )
@@ -344,5 +346,32 @@ func TestAnIdleWatchIsLeftAlone(t *testing.T) {
 		t.Errorf("got %+v", c)
 	case c := <-watches[2].ch:
 		t.Errorf("got %+v", c)
+	}
+}
+
+func TestAWatchLeavesNothingBehindWhenItIsCancelledAtAnyTime(t *testing.T) {
+	n := meshtest.Start(t)
+	s := n.Store(t, "a")
+	if err := s.Changes(mesh.Key("/x")).Subscribe(t.Context(), func(mesh.Change) bool { return false }); err != nil {
+		t.Fatal(err)
+	}
+	before := goleak.IgnoreCurrent() // the connection among them
+	for i := range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		timer := time.AfterFunc(time.Duration(i)*30*time.Microsecond, cancel)
+		err := s.Changes(mesh.Key("/x")).Subscribe(ctx, func(mesh.Change) bool {
+			if i%4 == 0 {
+				cancel()
+			}
+			return true
+		})
+		timer.Stop()
+		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	if err := goleak.Find(before); err != nil {
+		t.Error(err)
 	}
 }
