@@ -356,11 +356,11 @@ func TestAWatchLeavesNothingBehindWhenItIsCancelledAtAnyTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := goleak.IgnoreCurrent() // the connection among them
-	for i := range 100 {
+	for i := range 60 {
 		ctx, cancel := context.WithCancel(t.Context())
-		timer := time.AfterFunc(time.Duration(i)*30*time.Microsecond, cancel)
+		timer := time.AfterFunc(time.Duration(i)*50*time.Microsecond, cancel)
 		err := s.Changes(mesh.Key("/x")).Subscribe(ctx, func(mesh.Change) bool {
-			if i%4 == 0 {
+			if i%2 == 0 {
 				cancel()
 			}
 			return true
@@ -370,8 +370,8 @@ func TestAWatchLeavesNothingBehindWhenItIsCancelledAtAnyTime(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-	}
-	if err := goleak.Find(before); err != nil {
-		t.Error(err)
+		if err := goleak.Find(before); err != nil {
+			t.Fatalf("after %d: %v", i, err)
+		}
 	}
 }
