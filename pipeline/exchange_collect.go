@@ -47,6 +47,7 @@ type collector struct {
 type offer struct {
 	entry            mesh.Entry
 	host, kind, name string
+	file             string // where it is described on its host, if that is known
 
 	vertex *Vertex  // what the graph makes of it; nil if it does not collect it
 	owns   []string // what that manages
@@ -185,6 +186,7 @@ func (c *collector) make(o *offer) (v *Vertex, err error) {
 	if err != nil {
 		return nil, err
 	}
+	o.file = p.File
 	if !meantFor(p.Hosts, c.x.opts.Host) {
 		return nil, nil
 	}
@@ -334,7 +336,11 @@ func (c *collector) tell(problems map[string]string) {
 		}
 		if told++; told <= most {
 			o := c.offers[key]
-			c.x.opts.Log.Warn("not collected", "res", ref(o.kind, o.name), "host", o.host, "error", problems[key])
+			attrs := []any{"res", ref(o.kind, o.name), "host", o.host}
+			if o.file != "" {
+				attrs = append(attrs, "file", o.file)
+			}
+			c.x.opts.Log.Warn("not collected", append(attrs, "error", problems[key])...)
 		}
 	}
 	if told > most {

@@ -40,6 +40,7 @@ type publisher struct {
 	pending map[string]bool // keys for which want and there may differ
 	alone   []string        // keys that were refused together: one of them is at fault
 	writes  int             // that are under way
+	written map[string]bool // their keys
 	rest    time.Duration   // after the next failure
 	restsTo time.Time
 	ailing  string // the failure that was told
@@ -73,7 +74,8 @@ type version struct {
 
 func (p *publisher) init(x *Exchange) {
 	*p = publisher{
-		x: x, want: map[string]*export{}, there: map[string]version{}, gone: map[string]int64{}, pending: map[string]bool{}, rest: shortRest,
+		x: x, want: map[string]*export{}, there: map[string]version{}, gone: map[string]int64{}, pending: map[string]bool{},
+		written: map[string]bool{}, rest: shortRest,
 		values: map[string]map[string]any{}, sealer: newSealer(),
 	}
 }
@@ -229,7 +231,7 @@ func (p *publisher) reset(seen map[string]bool, revision int64) {
 
 // differs takes in that the mesh has something else of a key than it had.
 func (p *publisher) differs(key string, expected bool) {
-	if p.pending[key] {
+	if p.pending[key] || p.written[key] { // which is looked at in any case
 		return
 	}
 	if p.check(key); p.pending[key] && !expected && p.synced {
@@ -278,7 +280,7 @@ func (p *publisher) publish(now time.Time) time.Time {
 
 // batch takes what goes into one transaction out of what is pending.
 func (p *publisher) batch() []mesh.Op {
-	for len(p.alone) > 0 {
+	for len(p.alone) > 0 && !p.written[p.alone[0]] {
 		key := p.alone[0]
 		p.alone = p.alone[1:]
 		if delete(p.pending, key); !p.right(key) {
@@ -288,6 +290,9 @@ func (p *publisher) batch() []mesh.Op {
 	var ops []mesh.Op
 	size := 0
 	for key := range p.pending {
+		if p.written[key] {
+			continue
+		}
 		delete(p.pending, key)
 		if p.right(key) {
 			continue
@@ -311,17 +316,23 @@ func (p *publisher) op(key string) mesh.Op {
 
 func (p *publisher) write(ops []mesh.Op) {
 	p.writes++
+	for _, op := range ops {
+		p.written[op.Key] = true
+	}
 	p.x.work.Go(func() {
 		revision, err := p.x.store.Write(p.x.ctx, mesh.Txn{Ops: ops})
-		p.x.later(func() { p.written(ops, revision, err) })
+		p.x.later(func() { p.wrote(ops, revision, err) })
 	})
 }
 
-// written takes in what came of a write.
-func (p *publisher) written(ops []mesh.Op, revision int64, err error) {
+// wrote takes in what came of a write.
+func (p *publisher) wrote(ops []mesh.Op, revision int64, err error) {
 	gone := p.gone
 	if p.writes--; p.writes == 0 {
 		p.gone = map[string]int64{}
+	}
+	for _, op := range ops {
+		delete(p.written, op.Key)
 	}
 	if err != nil {
 		p.failed(ops, err)

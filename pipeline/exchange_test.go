@@ -404,12 +404,21 @@ func TestLiveHosts(t *testing.T) {
 	b.has("noop[x] of a")
 }
 
+// hasty is a store that gives up soon.
+type hasty struct{ *meshtest.Store }
+
+func (h hasty) Write(ctx context.Context, t mesh.Txn) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	return h.Store.Write(ctx, t)
+}
+
 func TestAPartitionKeepsWhatWasCollected(t *testing.T) {
 	noLeaks(t)
 	node := meshtest.Start(t)
 	dir := t.TempDir()
 	keep := func(o *pipeline.ExchangeOptions) { o.Dir = dir + "/exchange" }
-	a := join(t, node.Store(t, "a"), "a")
+	a := join(t, hasty{node.Store(t, "a")}, "a")
 	a.load("graph: g\nresources: {noop: [{name: '@@x', comment: '1'}, {name: '@@y', comment: hush, meta: {secret: true, export: [b]}}]}\n")
 	b := join(t, node.Store(t, "b"), "b", keep)
 	knownAs(t, b.store, "b")
@@ -437,7 +446,7 @@ func TestAPartitionKeepsWhatWasCollected(t *testing.T) {
 		t.Errorf("the first graph lacks what was collected:\n%s", got)
 	}
 	a.load("graph: g\nresources: {noop: [{name: '@@x', comment: '2'}]}\n")
-	a.says("not published")
+	a.says(`msg="not published"`, "the mesh can't be reached")
 	if err := node.Restart(); err != nil {
 		t.Fatal(err)
 	}
@@ -808,5 +817,24 @@ func TestRandomExchanges(t *testing.T) {
 				parties[host].has(model.want(host)...)
 			}
 		})
+	}
+}
+
+// What changes faster than it can be written comes to the newest, without anybody being
+// blamed for it.
+func TestManyChangesInARow(t *testing.T) {
+	noLeaks(t)
+	node := meshtest.Start(t)
+	a, b := join(t, node.Store(t, "a"), "a"), join(t, node.Store(t, "b"), "b")
+	b.load("graph: g\ncollect: [{kind: noop}]\n")
+	const last = 200
+	for i := range last + 1 {
+		a.load(fmt.Sprintf("graph: g\nresources: {noop: [{name: '@@x', comment: 'v%d'}]}\n", i))
+	}
+	b.has(fmt.Sprintf("noop[x] v%d of a", last))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.log.Len() > 0 {
+		t.Errorf("the log says %s", a.log.String())
 	}
 }
