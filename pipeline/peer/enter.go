@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -25,6 +27,10 @@ const (
 	// firstAsk is how long others are asked before the server of this host starts beside:
 	// all may have been stopped, and wait for each other.
 	firstAsk = 500 * time.Millisecond
+
+	// strangerAfter is how long a mesh at new addresses may keep silent before a server is
+	// started that the mesh of last time waits for.
+	strangerAfter = 3 * time.Second
 
 	// foreignAfter is how long a store that answers may be without an identity before it
 	// is taken for somebody else's. A new mesh gets one within milliseconds.
@@ -127,7 +133,7 @@ func (p *Peer) dial(known []string) error {
 // resume looks what becomes of data from last time. If others answer, it counts only if it
 // is of their mesh; if nobody does, they may wait for it.
 func (p *Peer) resume(ctx context.Context, data server.Identity, familiar bool) error {
-	for {
+	for began := time.Now(); ; {
 		ask, cancel := context.WithTimeout(ctx, firstAsk)
 		_, _, err := p.store.Get(ask, mesh.IDKey)
 		cancel()
@@ -136,7 +142,7 @@ func (p *Peer) resume(ctx context.Context, data server.Identity, familiar bool) 
 			return p.compare(ctx, data)
 		case ctx.Err() != nil || !errors.Is(err, mesh.ErrUnreachable):
 			return err
-		case familiar:
+		case familiar || time.Since(began) > strangerAfter && p.awaited(ctx, data):
 			p.node.begin(server.Options{Expect: data})
 			p.store.SetEndpoints(slices.Concat(p.client.Endpoints(), p.node.a.advertiseClient)...)
 			return nil
@@ -144,12 +150,41 @@ func (p *Peer) resume(ctx context.Context, data server.Identity, familiar bool) 
 	}
 }
 
-// compare sets data of another mesh aside. Whether data of this one is of a member still is
-// seen later.
+// awaited says whether servers that answer, though they can't decide anything, are of the
+// mesh of data, and none of another: then they lack this one.
+func (p *Peer) awaited(ctx context.Context, data server.Identity) bool {
+	ctx, cancel := context.WithTimeout(ctx, firstAsk)
+	defer cancel()
+	var same, other atomic.Int64
+	var wg sync.WaitGroup
+	for _, url := range p.client.Endpoints() {
+		wg.Go(func() {
+			switch status, err := p.status(ctx, url); {
+			case err != nil:
+			case status.Header.ClusterId == data.Cluster:
+				same.Add(1)
+			default:
+				other.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return same.Load() > 0 && other.Load() == 0
+}
+
+// compare sets data of another mesh aside. With data of this one the server starts at once:
+// the others may need its vote before they can answer anything else. If its member was
+// removed, that shows.
 func (p *Peer) compare(ctx context.Context, data server.Identity) error {
 	resp, err := p.client.Get(ctx, mesh.IDKey, clientv3.WithSerializable())
-	if err != nil || resp.Header.ClusterId == data.Cluster {
+	if err != nil {
 		return err
+	}
+	if resp.Header.ClusterId == data.Cluster {
+		if p.willing() && !p.node.failing() {
+			p.node.begin(server.Options{Expect: data})
+		}
+		return nil
 	}
 	return p.node.setAside(ctx, fmt.Sprintf("it is of another mesh: %v, not %v", members.ID(data.Cluster), members.ID(resp.Header.ClusterId)))
 }

@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// maxStarts is how often a server is started in a row without working for steady,
-	// before the host leaves it for a while to others, and takes part as an agent only.
-	maxStarts = 5
-	steady    = 2 * time.Second
-	troubled  = time.Minute
+	// maxFailures is how often in a row a server may fail before it has worked for steady:
+	// then the host leaves it for a while to others, and takes part as an agent only.
+	maxFailures = 5
+	steady      = 2 * time.Second
+	troubled    = time.Minute
 )
 
 // node is the etcd server of this host, if it has one.
@@ -26,8 +26,9 @@ type node struct {
 	a   addresses
 	dir string
 
-	mu  sync.Mutex
-	now *attempt // the latest, nil after stop
+	mu       sync.Mutex
+	now      *attempt // the latest, nil after stop
+	failures int      // in a row
 }
 
 // attempt is one start of a server, and what has come of it.
@@ -41,7 +42,7 @@ type attempt struct {
 }
 
 func newNode(p *Peer, a addresses) *node {
-	return &node{p: p, a: a, dir: filepath.Join(p.o.Dir, "server")}
+	return &node{p: p, a: a, dir: filepath.Join(p.o.Dir, "server"), failures: p.o.Failed}
 }
 
 // data says of which member there is data.
@@ -81,7 +82,6 @@ func (n *node) run(ctx context.Context, a *attempt, how server.Options) {
 	defer close(a.ended)
 	defer n.p.bells[serveVertex].ring()
 	defer a.cancel()
-	n.count(func(starts int) int { return starts + 1 })
 	a.server, a.err = server.Start(ctx, how)
 	n.mu.Lock()
 	if a.err == nil && a.member == 0 {
@@ -89,10 +89,10 @@ func (n *node) run(ctx context.Context, a *attempt, how server.Options) {
 	}
 	n.mu.Unlock()
 	close(a.started)
-	if errors.Is(a.err, server.ErrRemoved) {
-		n.count(func(starts int) int { return starts - 1 })
-	}
 	if a.err != nil {
+		if ctx.Err() == nil && !errors.Is(a.err, server.ErrRemoved) {
+			n.count(func(failures int) int { return failures + 1 })
+		}
 		if ctx.Err() == nil || errors.Is(a.err, server.ErrRemoved) {
 			n.p.log.Warn("server not started", "err", a.err)
 		}
@@ -107,15 +107,23 @@ func (n *node) run(ctx context.Context, a *attempt, how server.Options) {
 	case errors.Is(err, server.ErrRemoved):
 		n.p.log.Info("server ended", "member", a.member, "why", err)
 	case err != nil && ctx.Err() == nil:
+		n.count(func(failures int) int { return failures + 1 })
 		n.p.log.Warn("server ended", "member", a.member, "err", err)
 	}
 }
 
-// count keeps count of the starts.
+// count keeps count of failures.
 func (n *node) count(how func(int) int) {
-	if err := n.p.notes.change(func(r *remembered) { r.Starts = how(r.Starts) }); err != nil {
-		n.p.log.Warn("start of the server not noted", "err", err)
-	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.failures = how(n.failures)
+}
+
+// failing says that the server has failed too often.
+func (n *node) failing() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.failures >= maxFailures
 }
 
 // latest is the attempt that starts or runs, or nil. One that has ended counts no more, and

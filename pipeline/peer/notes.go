@@ -34,10 +34,6 @@ type remembered struct {
 	// where: others know it by them.
 	ClientURLs []string `json:"client_urls,omitempty"`
 	PeerURLs   []string `json:"peer_urls,omitempty"`
-
-	// Starts counts how often the server of this host was started in a row without coming
-	// to work.
-	Starts int `json:"starts,omitempty"`
 }
 
 // notes are what is remembered, in a file.

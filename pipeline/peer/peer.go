@@ -73,6 +73,11 @@ type Options struct {
 	// server.
 	Quota int64
 
+	// Failed is how many processes in a row that were a Peer of this host have ended by
+	// themselves, as a server does that can't go on. After some, the host leaves it for a
+	// while to others to serve.
+	Failed int
+
 	// Version is that of the program, for others to see.
 	Version string
 

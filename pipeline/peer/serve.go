@@ -197,17 +197,17 @@ func (p *Peer) move(ctx context.Context, own *etcdserverpb.Member) error {
 // tooOften says that the server has failed again and again. This host then doesn't offer
 // itself for a while.
 func (p *Peer) tooOften() bool {
-	if p.notes.get().Starts < maxStarts {
+	if !p.node.failing() {
 		p.trouble.Store(nil)
 		return false
 	}
 	if p.trouble.Load() == nil {
-		why := fmt.Sprintf("its server has failed %d times in a row", maxStarts)
+		why := fmt.Sprintf("its server has failed %d times in a row", maxFailures)
 		p.log.Warn("this host doesn't serve for a while", "why", why, "for", troubled)
 		p.trouble.Store(&why)
 		p.wg.Go(func() {
 			pause(p.ctx, troubled)
-			p.node.count(func(int) int { return maxStarts - 1 })
+			p.node.count(func(int) int { return maxFailures - 1 })
 			p.trouble.Store(nil)
 			p.bells[serveVertex].ring()
 		})

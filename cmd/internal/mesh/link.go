@@ -63,6 +63,8 @@ type Link struct {
 	*Current
 	opts Options
 
+	failed int // how many peers in a row have ended by themselves
+
 	begin sync.Once
 	ended chan struct{}      // closed once there is no peer any more
 	stop  context.CancelFunc // has the peer leave
@@ -112,6 +114,7 @@ func (l *Link) keep(ctx, hasty context.Context) {
 		}
 		if time.Since(began) > steady {
 			wait.Reset()
+			l.failed = min(l.failed, 1)
 		}
 		again := wait.NextBackOff()
 		l.opts.Log.Warn("peer ended", "error", err, "again_in", again.Round(time.Millisecond), "why", "the mesh is out of reach meanwhile; what is known of it stays in force")
@@ -146,6 +149,9 @@ func (l *Link) live(ctx, hasty context.Context) error {
 		p.leave(hasty)
 	}
 	err = p.outcome()
+	if state := p.cmd.ProcessState; state != nil && state.Exited() {
+		l.failed++
+	}
 	l.Set(nil, err)
 	return err
 }
@@ -178,6 +184,9 @@ func (l *Link) spawn() (*peer, error) {
 	defer theirs.Close()
 	p := &peer{conn: conn, said: &tail{}, done: make(chan struct{})}
 	args := append([]string{"serve", "--dir=" + l.opts.Dir}, l.opts.Settings.Args()...)
+	if l.failed > 0 {
+		args = append(args, fmt.Sprintf("--failed=%d", l.failed))
+	}
 	if l.opts.Log.Enabled(context.Background(), slog.LevelDebug) {
 		args = append(args, "--debug")
 	}
@@ -188,7 +197,7 @@ func (l *Link) spawn() (*peer, error) {
 	// A signal of the terminal is for the agent, which ends the peer when the time has come.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if token := l.opts.Settings.Join; token != "" {
-		p.cmd.Env = append(os.Environ(), JoinVariable+"="+token)
+		p.cmd.Env = append(os.Environ(), JoinVariable+"="+token.String())
 	}
 	if err := p.cmd.Start(); err != nil {
 		conn.Close()

@@ -39,7 +39,7 @@ type Settings struct {
 	NoServer bool
 
 	// Join is a token that lets this host in.
-	Join string
+	Join Token
 
 	// Insecure lets a mesh without certificates be one of a network.
 	Insecure bool
@@ -55,7 +55,7 @@ func (s *Settings) Flags(f *pflag.FlagSet) {
 	f.Var(&s.AdvertiseServerURLs, "advertise-server-urls", "let the mesh know these `URLS` in the place of --server-urls")
 	f.BoolVar(&s.NoServer, "no-server", false, "never serve the mesh")
 	f.Var(&s.IdealSize, "ideal-size", "in a new mesh, let `N` of the hosts serve it, an odd number (default 5)")
-	f.StringVar(&s.Join, "join", "", "be let into the mesh by a `TOKEN` of mgmt mesh invite, unless this host is in it already")
+	f.Var(&s.Join, "join", "be let into the mesh by a `TOKEN` of mgmt mesh invite, or with @FILE by what is in a file, unless this host is in it already")
 	f.BoolVar(&s.Insecure, "insecure", false, "let a mesh without certificates be reached from other machines: whoever reaches it can read and change all that is in it")
 }
 
@@ -105,6 +105,27 @@ func (s *Settings) Name() string {
 	}
 	return name
 }
+
+// Token is a flag with a secret, or the name of a file with one.
+type Token string
+
+// Set implements pflag.Value.
+func (t *Token) Set(s string) error {
+	path, ok := strings.CutPrefix(s, "@")
+	if !ok {
+		*t = Token(s)
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	*t = Token(strings.TrimSpace(string(text)))
+	return err
+}
+
+// String implements pflag.Value.
+func (t *Token) String() string { return string(*t) }
+
+// Type implements pflag.Value.
+func (*Token) Type() string { return "TOKEN" }
 
 // Host is a flag with the name of a host.
 type Host string

@@ -1,6 +1,8 @@
 package mesh_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -57,6 +59,20 @@ func TestMistakesInSettings(t *testing.T) {
 				t.Errorf("the error is %v, want %s", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestATokenMayBeInAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var s mesh.Settings
+	if err := flags(&s).Parse([]string{"--join=@" + path}); err != nil || s.Join != "secret" {
+		t.Errorf("it is %q (%v)", s.Join, err)
+	}
+	if err := flags(&s).Parse([]string{"--join=@" + path + ".not"}); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("without the file the error is %v", err)
 	}
 }
 

@@ -32,7 +32,7 @@ const leaveLimit = 10 * time.Second
 // serveCommand is what an agent starts. It is hidden: nobody else can use it.
 func serveCommand(p Program) *cobra.Command {
 	var settings mesh.Settings
-	dir, verbose := "", false
+	dir, verbose, failed := "", false, 0
 	cmd := &cobra.Command{
 		Use:    "serve --dir DIR [FLAGS]",
 		Short:  "Be the peer of an agent",
@@ -41,7 +41,7 @@ func serveCommand(p Program) *cobra.Command {
 hands over. It leaves the mesh in order on SIGTERM, and ends without a word when its agent does.`,
 		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			settings.Join = os.Getenv(mesh.JoinVariable)
+			settings.Join = mesh.Token(os.Getenv(mesh.JoinVariable))
 			if err := os.Unsetenv(mesh.JoinVariable); err != nil {
 				return err
 			}
@@ -53,7 +53,7 @@ hands over. It leaves the mesh in order on SIGTERM, and ends without a word when
 			if verbose {
 				level = slog.LevelDebug
 			}
-			err = serve(cmd.Context(), wire.NewServer(conn), level, dir, settings)
+			err = serve(cmd.Context(), wire.NewServer(conn), level, dir, settings, failed)
 			if _, ok := errors.AsType[refusal](err); ok {
 				fmt.Fprintln(p.Err, err)
 				return command.ExitStatus(mesh.RefusedStatus)
@@ -63,6 +63,7 @@ hands over. It leaves the mesh in order on SIGTERM, and ends without a word when
 	}
 	f := cmd.Flags()
 	f.StringVar(&dir, "dir", "", "keep what has to survive it in `DIR`")
+	f.IntVar(&failed, "failed", 0, "`N` peers before this one have ended by themselves")
 	f.BoolVar(&verbose, "debug", false, "log what is at level debug as well")
 	settings.Flags(f)
 	if err := cmd.MarkFlagRequired("dir"); err != nil {
@@ -85,7 +86,7 @@ func agentConn() (net.Conn, error) {
 }
 
 // serve is the life of a peer.
-func serve(ctx context.Context, agent *wire.Server, level slog.Level, dir string, settings mesh.Settings) error {
+func serve(ctx context.Context, agent *wire.Server, level slog.Level, dir string, settings mesh.Settings, failed int) error {
 	defer agent.Close()
 	economise()
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -104,7 +105,9 @@ func serve(ctx context.Context, agent *wire.Server, level slog.Level, dir string
 		err := obey(dir, settings, log)
 		var p *peer.Peer
 		if err == nil {
-			p, err = peer.Open(ctx, options(dir, settings, log))
+			o := options(dir, settings, log)
+			o.Failed = failed
+			p, err = peer.Open(ctx, o)
 		}
 		opening <- opened{p, err}
 	}()
@@ -147,7 +150,7 @@ func options(dir string, s mesh.Settings, log *slog.Logger) peer.Options {
 		Host: s.Name(), Dir: dir, Seeds: s.Seeds,
 		ClientURLs: s.ClientURLs, ServerURLs: s.ServerURLs,
 		AdvertiseClientURLs: s.AdvertiseClientURLs, AdvertiseServerURLs: s.AdvertiseServerURLs,
-		IdealSize: int(s.IdealSize), NoServer: s.NoServer, Insecure: s.Insecure, Join: s.Join,
+		IdealSize: int(s.IdealSize), NoServer: s.NoServer, Insecure: s.Insecure, Join: s.Join.String(),
 		Log: log,
 	}
 }
@@ -194,12 +197,10 @@ func urls(secured bool, lists ...mesh.Addresses) []string {
 	return all
 }
 
-// economise trades some CPU for memory: a peer has little to do.
+// economise trades some CPU for memory: a peer has little to do. A limit would make one that
+// has much to hold do nothing but collect garbage.
 func economise() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(48 << 20)
 	}
 }

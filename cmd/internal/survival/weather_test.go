@@ -151,6 +151,26 @@ func TestAllMayDieAndComeBackInAnotherOrder(t *testing.T) {
 	}
 }
 
+func TestAServerThatTheOthersWaitForComesBackByItself(t *testing.T) {
+	rounds(t, 1, 1)
+	f := newField(t, 4, 3)
+	f.up()
+	f.settled(3)
+	var servers, agents []*machine
+	for _, m := range f.machines {
+		if m.votes() {
+			servers = append(servers, m)
+		} else {
+			agents = append(agents, m)
+		}
+	}
+	servers[0].kill()
+	servers[1].kill()
+	servers[0].start(agents[0]) // which it has never heard of, and which serves nothing
+	servers[0].export()
+	f.exchanged(others(f, servers[1])...)
+}
+
 func TestTheFirstSeedMayBeDown(t *testing.T) {
 	rounds(t, 1, 1)
 	f := newField(t, 4, 3)
