@@ -190,7 +190,7 @@ func (b *bound) restore(ctx context.Context) error {
 			delete(b.keys, key)
 		}
 		b.mu.Unlock()
-		b.s.log.Info("bound key lost while the mesh was away", "key", key, "restored", ours)
+		b.s.log.Info("bound key was lost", "key", key, "restored", ours)
 	}
 	return nil
 }

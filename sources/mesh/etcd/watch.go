@@ -50,6 +50,7 @@ var errEnough = errors.New("the subscriber has had enough")
 // Changes implements mesh.Store.
 func (s *Store) Changes(w mesh.Watch) streams.Observable[mesh.Change] {
 	return streams.New(func(ctx context.Context, emit func(mesh.Change) bool) error {
+		told := "" // the last reason that is worth a line
 		for pause := firstPause; ; pause = min(2*pause, maxPause) {
 			began := time.Now()
 			err := s.follow(ctx, w, emit)
@@ -59,10 +60,13 @@ func (s *Store) Changes(w mesh.Watch) streams.Observable[mesh.Change] {
 				return context.Cause(ctx)
 			case errors.Is(err, errEnough):
 				return nil
-			case lost:
-				s.log.Debug("watch begins anew", "watch", w.String(), "reason", err)
-			case !errors.Is(err, mesh.ErrUnreachable):
+			case errors.Is(err, mesh.ErrRefused):
 				return err
+			case lost || errors.Is(err, mesh.ErrUnreachable) || err.Error() == told:
+				s.log.Debug("watch begins anew", "watch", w.String(), "reason", err)
+			default:
+				told = err.Error()
+				s.log.Warn("watch begins anew", "watch", w.String(), "reason", err)
 			}
 			if time.Since(began) > answerLimit {
 				pause = firstPause
@@ -136,7 +140,7 @@ func drain(ch clientv3.WatchChan) {
 	}
 }
 
-// reader reads one watch of etcd.
+// reader reads one watch of etcd. Each failure is a lostError, or a refusal.
 type reader struct {
 	s        *Store
 	w        mesh.Watch
