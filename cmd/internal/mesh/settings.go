@@ -3,6 +3,7 @@ package mesh
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -106,7 +107,8 @@ func (s *Settings) Name() string {
 	return name
 }
 
-// Token is a flag with a secret, or the name of a file with one.
+// Token is a flag with a secret, or with "@" and the name of a file with one. The file need
+// not be there any more once the token was used, so one that is missing is no mistake here.
 type Token string
 
 // Set implements pflag.Value.
@@ -117,9 +119,16 @@ func (t *Token) Set(s string) error {
 		return nil
 	}
 	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		*t = Token(s)
+		return nil
+	}
 	*t = Token(strings.TrimSpace(string(text)))
 	return err
 }
+
+// Missing is the name of the file that was not there.
+func (t *Token) Missing() (path string, missing bool) { return strings.CutPrefix(string(*t), "@") }
 
 // String implements pflag.Value.
 func (t *Token) String() string { return string(*t) }

@@ -71,8 +71,14 @@ func TestATokenMayBeInAFile(t *testing.T) {
 	if err := flags(&s).Parse([]string{"--join=@" + path}); err != nil || s.Join != "secret" {
 		t.Errorf("it is %q (%v)", s.Join, err)
 	}
-	if err := flags(&s).Parse([]string{"--join=@" + path + ".not"}); err == nil || !strings.Contains(err.Error(), "no such file") {
-		t.Errorf("without the file the error is %v", err)
+	if err := flags(&s).Parse([]string{"--join=@" + path + ".not"}); err != nil {
+		t.Errorf("without the file, which has done its work, the error is %v", err)
+	}
+	if name, missing := s.Join.Missing(); !missing || name != path+".not" {
+		t.Errorf("missing is %q", name)
+	}
+	if err := flags(&s).Parse([]string{"--join=@" + filepath.Dir(path)}); err == nil {
+		t.Error("a directory is a token")
 	}
 }
 

@@ -174,6 +174,9 @@ func allowed(dir string, s mesh.Settings) error {
 	if err := id.Check(s.Name()); err != nil {
 		return err
 	}
+	if path, missing := s.Join.Missing(); missing && !id.Secured() {
+		return fmt.Errorf("there is no token in %s, and this host has not joined a mesh yet", path)
+	}
 	secured := id.Secured() || s.Join != ""
 	if err := identity.Allow("listen on", urls(secured, s.ClientURLs, s.ServerURLs), secured, s.Insecure); err != nil {
 		return err
