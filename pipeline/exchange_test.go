@@ -583,6 +583,15 @@ resources:
 			t.Errorf("%v is secret: %v", v, v.Meta.Secret)
 		}
 	}
+	for _, v := range b.newest.Vertices {
+		x := pipeline.Explain(b.newest, v)
+		if x.Host != "a" || x.File != "" {
+			t.Errorf("%v is said to be of the file %q and the host %q", v, x.File, x.Host)
+		}
+		if shown := fmt.Sprint(x.Params); strings.Contains(shown, "hush") || v.Name == "y" && !strings.Contains(shown, "open") {
+			t.Errorf("%v is explained as %s", v, shown)
+		}
+	}
 	d := join(t, stores["d"], "d")
 	d.load(collect)
 	d.has()

@@ -25,6 +25,10 @@ type Explanation struct {
 	File string `json:"file,omitempty"`
 	Line int32  `json:"line,omitempty"`
 
+	// Host is the host that exports it, if it was collected from another one. It has no File
+	// then.
+	Host string `json:"host,omitempty"`
+
 	// Hidden says that it is never run on this host.
 	Hidden bool `json:"hidden,omitempty"`
 
@@ -156,8 +160,11 @@ func (g *Graph) unknown(resource string) error {
 func Explain(g *Graph, v *Vertex) Explanation {
 	at := int32(slices.Index(g.Vertices, v))
 	x := Explanation{
-		Resource: v.String(), File: g.File, Line: v.Pos.Line, Hidden: v.Meta.Hidden, Undo: v.Undo,
+		Resource: v.String(), File: g.File, Line: v.Pos.Line, Host: v.Host, Hidden: v.Meta.Hidden, Undo: v.Undo,
 		Params: explainParams(v), Meta: explainMeta(v.Meta), After: []Relation{}, Before: []Relation{}, Watches: explainWatches(v),
+	}
+	if v.Host != "" {
+		x.File = ""
 	}
 	received := map[string][]Link{}
 	sent := map[[2]int32][]ExplainedLink{}
@@ -222,6 +229,7 @@ func (g *Graph) reach(at int32, ends func(Edge) (from, to int32)) map[int32]bool
 func explainParams(v *Vertex) []ExplainedParam {
 	list := []ExplainedParam{}
 	for _, f := range params.FieldsOf(v.Config) {
+		f.Secret = f.Secret || v.Meta.Secret && len(f.OneOf) == 0 && f.Type != "true or false"
 		if p, given := explainParam(v.Config, f); given || !f.Legacy {
 			list = append(list, p)
 		}

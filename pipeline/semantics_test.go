@@ -212,6 +212,27 @@ func TestASecretIsInNoResult(t *testing.T) {
 	})
 }
 
+func TestWhatIsSecretIsNotTold(t *testing.T) {
+	reg := traceRegistry(t)
+	g, err := pipeline.Load("g.yaml", []byte("graph: g\nresources: {step: [{name: a, in: hush, outcomes: [change], meta: {secret: true}}, {name: b, in: known, outcomes: [change]}]}\n"), reg)
+	if err == nil {
+		err = g.Compile(sinks.Options{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]string{}
+	err = pipeline.Run(streams.Of(pipeline.Update{Graph: g}), pipeline.Options{ConvergedExit: true, Kinds: reg}).Subscribe(t.Context(), func(r pipeline.Result) bool {
+		for _, c := range r.Outcome.Changes {
+			told[r.Vertex.Name] += c.Shown().String() + "\n"
+		}
+		return true
+	})
+	if err != nil || strings.Contains(told["a"], "hush") || !strings.Contains(told["a"], "in") || !strings.Contains(told["b"], "known") {
+		t.Errorf("told %q, %v", told, err)
+	}
+}
+
 func TestNotesAboutMetaParameters(t *testing.T) {
 	g, err := pipeline.Load("g.yaml", []byte(`graph: g
 resources:

@@ -170,6 +170,9 @@ func (e *engine) wire(g *Graph, units []*unit) {
 			w := at(int32(i))
 			w.reverse, w.above = true, above[int32(i)]
 		}
+		if v.Meta.Secret {
+			at(int32(i)) // so that it is hidden
+		}
 	}
 	for i, u := range units {
 		if w := all[int32(i)]; w != nil || u.wiring.Load() != nil {

@@ -153,7 +153,10 @@ func (t *target) whileRunning(ctx context.Context, file, resource string) (*pipe
 func writeExplanation(w io.Writer, x explanation, now time.Time) error {
 	var s sheet
 	where := ""
-	if x.Line > 0 {
+	switch {
+	case x.Host != "":
+		where = fmt.Sprintf("  (exported by %s)", x.Host)
+	case x.Line > 0:
 		where = fmt.Sprintf("  (%s:%d)", x.File, x.Line)
 	}
 	s.line("%s%s", x.Resource, where)
