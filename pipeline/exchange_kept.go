@@ -152,8 +152,15 @@ func (k *kept) document() keptDocument {
 	return doc
 }
 
-// write replaces the file, so that it is the old one or the new one at any time.
+// write replaces the file, so that it is the old one or the new one at any time. There is
+// none if there is nothing to keep.
 func (k *kept) write(doc keptDocument) error {
+	if !doc.Published && len(doc.Collected) == 0 {
+		if err := os.Remove(k.path()); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
 	text, err := json.Marshal(doc)
 	if err != nil {
 		return err

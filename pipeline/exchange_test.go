@@ -485,6 +485,9 @@ func TestExportsOfAnEarlierRunAreWithdrawn(t *testing.T) {
 	if a.opened != asked {
 		t.Error("the store is asked for although everything was withdrawn")
 	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("something is kept although there is nothing to keep: %v, %v", left, err)
+	}
 
 	t.Log("what somebody else takes away is published again")
 	a.load("graph: g\nresources: {noop: [{name: '@@x'}]}\n")

@@ -112,7 +112,7 @@ func (t *target) explainFile(cmd *cobra.Command, p Program, file, resource strin
 	if err != nil {
 		return explanation{}, err
 	}
-	g, err := openQuietly(p, file, build)
+	g, err := opts.open(p, file, build)
 	if err != nil {
 		return explanation{}, complain(p, cmd, err)
 	}

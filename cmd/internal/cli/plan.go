@@ -102,7 +102,7 @@ func (o *planOptions) plan(ctx context.Context, p Program, cmd *cobra.Command, f
 	if err != nil {
 		return err
 	}
-	g, err := openQuietly(p, file, build)
+	g, err := o.open(p, file, build)
 	if err != nil {
 		_ = complain(p, cmd, err) // whose status is that of other commands
 		return exitStatus(exitFailed)
@@ -127,10 +127,17 @@ func (o *planOptions) plan(ctx context.Context, p Program, cmd *cobra.Command, f
 	return nil
 }
 
+// built is what resources are built with, and the directory of what earlier runs have kept;
+// "" if there is none.
+type built struct {
+	sinks.Options
+	dir string
+}
+
 // earlier is what resources are built with, and what earlier runs of the graph file have
 // left to do; nil if that can't be known, as while another run is under way.
-func (o *planOptions) earlier(file string) (sinks.Options, pipeline.State, error) {
-	build := sinks.Options{Shared: &sinks.Shared{}}
+func (o *planOptions) earlier(file string) (built, pipeline.State, error) {
+	build := built{Options: sinks.Options{Shared: &sinks.Shared{}}}
 	prefix, asked, err := o.prefix.choose()
 	if err != nil {
 		return build, nil, nil //nolint:nilerr // then nothing is kept by a run, either
@@ -140,7 +147,7 @@ func (o *planOptions) earlier(file string) (sinks.Options, pipeline.State, error
 		return build, nil, err
 	}
 	place = place.For(o.host.String())
-	build.Dir = place.Kinds()
+	build.Dir, build.dir = place.Kinds(), place.Dir
 	if place.Held() {
 		return build, nil, nil
 	}
@@ -152,6 +159,20 @@ func (o *planOptions) earlier(file string) (sinks.Options, pipeline.State, error
 		return build, nil, err
 	}
 	return build, nil, nil
+}
+
+// open reads and compiles a file, with what the last run of it has collected.
+func (o *planOptions) open(p Program, file string, build built) (*pipeline.Graph, error) {
+	g, err := openQuietly(p, file, build.Options)
+	if err != nil || build.dir == "" || len(g.Collect) == 0 {
+		return g, err
+	}
+	reg, err := sinks.NewRegistry(allsinks.Specs...)
+	if err != nil {
+		return nil, err
+	}
+	host := mesh.Settings{Host: o.host}
+	return pipeline.NewExchange(pipeline.ExchangeOptions{Host: host.Name(), Kinds: reg, Dir: build.dir}).Known(g)
 }
 
 // openQuietly reads and compiles a file without a trace in its access time, if we may ask
