@@ -1,0 +1,4 @@
+package server
+
+// Outlive is what stands between clients and etcd.
+var Outlive = outlive
