@@ -29,8 +29,9 @@ const (
 	Socket = 3
 
 	// RefusedStatus is the exit status of a peer that can't do what it was asked for, and
-	// never will: the settings contradict themselves, or what is safe.
-	RefusedStatus = 2
+	// never will: the settings contradict themselves, or what is safe. It is EX_CONFIG of
+	// sysexits.h, and not that of a panic, after which the agent must go on.
+	RefusedStatus = 78
 
 	// soonest and latest bound the wait before a peer is started again.
 	soonest, latest = 100 * time.Millisecond, 15 * time.Second

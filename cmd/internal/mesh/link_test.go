@@ -220,7 +220,9 @@ func TestAPeerThatIsKilledIsStartedAgain(t *testing.T) {
 }
 
 func TestAPeerThatPanicsSaysWhy(t *testing.T) {
-	l, _, log := link(t, "panics", nil)
+	l, _, log := link(t, "panics", func(o *mesh.Options) {
+		o.Refused = func(err error) { t.Errorf("the run ends with it: %v", err) }
+	})
 	ctx, done := context.WithTimeout(t.Context(), time.Second)
 	defer done()
 	if _, _, err := l.Get(ctx, "k"); !errors.Is(err, store.ErrUnreachable) {

@@ -17,10 +17,9 @@ import (
 
 // The exit statuses.
 const (
-	exitOK       = 0
-	exitFailed   = 1
-	exitUsage    = 2 // also that of a peer that refuses to begin: mesh.RefusedStatus
-	exitInternal = 70
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
 )
 
 // Program is what a run of the command line works with.
