@@ -171,6 +171,33 @@ func TestAServerThatTheOthersWaitForComesBackByItself(t *testing.T) {
 	f.exchanged(others(f, servers[1])...)
 }
 
+func TestAHostThatLeavesInOrderHandsOver(t *testing.T) {
+	for _, test := range []struct {
+		name                 string
+		hosts, before, after int
+	}{
+		{"one of three servers, and a fourth host takes its place", 4, 3, 3},
+		{"the only server of two hosts", 2, 1, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			rounds(t, 1, 1)
+			f := newField(t, test.hosts, 3)
+			f.up()
+			f.settled(test.before)
+			c := f.check()
+			leader := f.leader()
+			left := others(f, leader)
+			leader.stop()
+			began := time.Now()
+			left[0].export()
+			f.exchanged(left...)
+			t.Logf("the others exchange again after %v", time.Since(began))
+			f.settled(test.after)
+			c.end()
+		})
+	}
+}
+
 func TestTheFirstSeedMayBeDown(t *testing.T) {
 	rounds(t, 1, 1)
 	f := newField(t, 4, 3)

@@ -61,7 +61,7 @@ func (s *Server) config() (*embed.Config, error) {
 		c.PeerTLSInfo.ServerName, c.PeerTLSInfo.AllowedHostnames = name, []string{name}
 		c.PeerTLSInfo.SkipClientSANVerify = true
 	}
-	c.GRPCAdditionalServerOptions = append([]grpc.ServerOption{grpc.ChainUnaryInterceptor(retry)}, o.GRPC...)
+	c.GRPCAdditionalServerOptions = append([]grpc.ServerOption{grpc.ChainUnaryInterceptor(outlive, retry)}, o.GRPC...)
 
 	c.TickMs, c.ElectionMs = uint(o.Tick/time.Millisecond), uint(o.Election/time.Millisecond)
 	c.QuotaBackendBytes = o.Quota
@@ -70,6 +70,10 @@ func (s *Server) config() (*embed.Config, error) {
 	c.SnapshotCount, c.SnapshotCatchUpEntries = 2000, 1000
 	c.WarningApplyDuration, c.WarningUnaryRequestDuration = time.Second, time.Second
 	c.EnableGRPCGateway = false
+	// etcd would refuse changes for its first 5 seconds with each new server, also those on
+	// which a host waits that leaves. Whoever changes members sees to it that most of them
+	// are there: package members does.
+	c.StrictReconfigCheck = false
 	c.MaxLearners = 4 // so that a mesh can grow by more than one server without waiting
 	if !s.alone {
 		// Clients have no use for what etcd offers by HTTP, and are served better where they
