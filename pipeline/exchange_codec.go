@@ -42,6 +42,13 @@ type contents struct {
 	Meta   string `json:"meta,omitempty"`
 }
 
+// secret is what is sealed: contents with the key for which they are, without which
+// somebody else could pass them off as an export of his own.
+type secret struct {
+	Key string `json:"key"`
+	contents
+}
+
 // everyHost stands for all hosts in meta.export.
 const everyHost = "*"
 
@@ -139,11 +146,14 @@ func openParcel(value []byte) (*parcel, error) {
 	return &p, nil
 }
 
-// openContents reads what was sealed.
-func openContents(plain []byte) (*contents, error) {
-	var c contents
-	if err := json.Unmarshal(plain, &c); err != nil {
+// openContents reads what was sealed for a key.
+func openContents(key string, plain []byte) (*contents, error) {
+	var s secret
+	if err := json.Unmarshal(plain, &s); err != nil {
 		return nil, fmt.Errorf("what was sealed is no resource: %w", err)
 	}
-	return &c, nil
+	if s.Key != key {
+		return nil, fmt.Errorf("what was sealed is %s, which was not exported here", brief(s.Key))
+	}
+	return &s.contents, nil
 }

@@ -388,10 +388,10 @@ func (c *collector) open(o *offer, sealed []byte) error {
 	}
 	o.closing = true
 	c.busy++
-	revision := o.entry.Revision
+	key, revision := o.entry.Key, o.entry.Revision
 	c.x.work.Go(func() {
 		c.opening <- struct{}{}
-		opened, err := c.unseal(vault, sealed)
+		opened, err := c.unseal(vault, key, sealed)
 		<-c.opening
 		c.x.later(func() {
 			c.busy--
@@ -410,12 +410,12 @@ func (c *collector) open(o *offer, sealed []byte) error {
 }
 
 // unseal waits until the mesh can be reached.
-func (c *collector) unseal(vault mesh.Vault, sealed []byte) (*contents, error) {
+func (c *collector) unseal(vault mesh.Vault, key string, sealed []byte) (*contents, error) {
 	for {
 		plain, err := vault.Open(c.x.ctx, sealed)
 		switch {
 		case err == nil:
-			return openContents(plain)
+			return openContents(key, plain)
 		case !errors.Is(err, mesh.ErrUnreachable):
 			return nil, err
 		}

@@ -155,7 +155,7 @@ func (p *publisher) encode(key string, e *export) error {
 		return err
 	}
 	if e.secret {
-		e.plain, err = json.Marshal(c)
+		e.plain, err = json.Marshal(secret{key, c})
 		e.value = nil
 		p.unsealed[key] = true
 		return err

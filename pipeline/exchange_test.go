@@ -633,6 +633,17 @@ resources:
 		t.Errorf("what was the same was sealed anew: %s then %s", before, after)
 	}
 
+	t.Log("somebody passes off a copy as an export of his own")
+	entry, _, err := stores["a"].Get(t.Context(), mesh.ExportKey("a", "noop", "x"))
+	if err == nil {
+		_, err = stores["d"].Write(t.Context(), mesh.Txn{Ops: []mesh.Op{mesh.Put(mesh.ExportKey("0", "noop", "x"), entry.Value)}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.says("not collected", "noop[x]", "which was not exported here")
+	b.has("noop[x] hush of a", "noop[y] open of a", "noop[z] of a")
+
 	t.Log("another key of a host")
 	knownAs(t, stores["a"], "b")
 	a.waitFor("another seal", func() bool { return !strings.HasPrefix(revisions(), before) })
