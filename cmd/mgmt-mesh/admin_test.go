@@ -160,7 +160,7 @@ func TestRecover(t *testing.T) {
 
 	useless := s.mesh("c", "recover", "--yes")
 	useless.exits(1)
-	useless.says("the servers have a leader, so there is nothing to recover")
+	useless.says("the servers can decide, so there is nothing to recover")
 
 	b.kill()
 	a.kill()

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -80,11 +81,15 @@ func (r *reached) recover(ctx context.Context, p Program, o recoverOptions) erro
 	if !r.id.Serves() {
 		return fmt.Errorf("host %s may not serve the mesh; do this on a host that may", r.host)
 	}
+	var deciding report
+	var asking sync.WaitGroup
+	asking.Go(func() { r.agree(ctx, &deciding) })
 	left := r.holdings(ctx)
+	asking.Wait()
 	newest := slices.MaxFunc(left, byAge)
 	writeHoldings(p.Out, left, newest)
-	if slices.ContainsFunc(left, func(h server.Holding) bool { return h.Leader != 0 }) && !o.force {
-		return errors.New("the servers have a leader, so there is nothing to recover; --force does it nevertheless")
+	if deciding.Reached && !o.force {
+		return errors.New("the servers can decide, so there is nothing to recover; --force does it nevertheless")
 	}
 	what := fmt.Sprintf("what was saved to %s", o.from)
 	if o.from == "" {
@@ -138,8 +143,6 @@ func writeHoldings(w io.Writer, left []server.Holding, newest server.Holding) {
 		case h.Problem != "":
 			fmt.Fprintf(t, "%s\tnothing is known\t\t\t\t\t\n", h.Where)
 			continue
-		case h.Leader != 0 && h.Leader == h.Member:
-			note = "leads"
 		case h == newest:
 			note = "newest"
 		}

@@ -2,6 +2,7 @@ package meshcli
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +18,9 @@ import (
 
 	"github.com/mgmtproject/mgmt/cmd/internal/mesh"
 	"github.com/mgmtproject/mgmt/pipeline/peer/identity"
+	"github.com/mgmtproject/mgmt/pipeline/peer/members"
 	"github.com/mgmtproject/mgmt/pipeline/peer/server"
+	store "github.com/mgmtproject/mgmt/sources/mesh"
 )
 
 // orderFile is where a peer finds that it is to begin the mesh anew.
@@ -34,18 +37,38 @@ func order(dir, snapshot string) error {
 }
 
 // obey begins the mesh anew, if that is what is asked for.
-func obey(dir string, s mesh.Settings, log *slog.Logger) error {
+func obey(dir string, s mesh.Settings, log *slog.Logger) (anew bool, err error) {
 	text, err := os.ReadFile(orderFile(dir))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	} else if err != nil {
-		return err
+		return false, err
 	}
 	snapshot := strings.TrimSpace(string(text))
 	if err := restore(dir, snapshot, s, log); err != nil {
-		return fmt.Errorf("beginning the mesh anew with %s: %w", snapshot, err)
+		return false, fmt.Errorf("beginning the mesh anew with %s: %w", snapshot, err)
 	}
-	return os.Remove(orderFile(dir))
+	return true, os.Remove(orderFile(dir))
+}
+
+// depose takes the lead from hosts that had it in the mesh before. Otherwise they would be
+// waited for, as for any that may come back.
+func depose(ctx context.Context, s store.Store) error {
+	list, err := s.List(ctx, members.LeaderPrefix)
+	if err != nil {
+		return err
+	}
+	var t store.Txn
+	for _, e := range list.Entries {
+		if e.Key != members.LeaderPrefix+s.Host() {
+			t.Ops = append(t.Ops, store.Delete(e.Key))
+		}
+	}
+	if len(t.Ops) == 0 {
+		return nil
+	}
+	_, err = s.Write(ctx, t)
+	return err
 }
 
 func restore(dir, snapshot string, s mesh.Settings, log *slog.Logger) error {

@@ -102,13 +102,7 @@ func serve(ctx context.Context, agent *wire.Server, level slog.Level, dir string
 	opening := make(chan opened, 1)
 	began := time.Now()
 	go func() {
-		err := obey(dir, settings, log)
-		var p *peer.Peer
-		if err == nil {
-			o := options(dir, settings, log)
-			o.Failed = failed
-			p, err = peer.Open(ctx, o)
-		}
+		p, err := open(ctx, dir, settings, failed, log)
 		opening <- opened{p, err}
 	}()
 	var p *peer.Peer
@@ -137,6 +131,23 @@ func serve(ctx context.Context, agent *wire.Server, level slog.Level, dir string
 			return leave(p)
 		}
 	}
+}
+
+// open takes part in the mesh, and begins it anew before if that was asked for.
+func open(ctx context.Context, dir string, s mesh.Settings, failed int, log *slog.Logger) (*peer.Peer, error) {
+	anew, err := obey(dir, s, log)
+	if err != nil {
+		return nil, err
+	}
+	o := options(dir, s, log)
+	o.Failed = failed
+	p, err := peer.Open(ctx, o)
+	if err == nil && anew {
+		if err := depose(ctx, p.Store()); err != nil {
+			log.Warn("hosts of the mesh before are waited for", "error", err)
+		}
+	}
+	return p, err
 }
 
 // shared is what an agent sees of the mesh.
