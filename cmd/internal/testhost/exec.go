@@ -159,7 +159,7 @@ func prepare(args []string) (host.Command, []host.Bind, error) {
 	}
 	binds := []host.Bind{{Source: dir}}
 	if filepath.IsAbs(args[0]) || strings.ContainsRune(args[0], '/') {
-		binds = append(binds, host.Bind{Source: filepath.Dir(program), Writable: true})
+		binds = append(binds, build(program))
 	}
 	command := host.Command{
 		Args: []string{program}, Dir: dir, Env: environment(os.Environ()),
@@ -181,6 +181,15 @@ func prepare(args []string) (host.Command, []host.Bind, error) {
 		binds = append(binds, host.Bind{Source: cover, Writable: true})
 	}
 	return command, append(binds, toolchain()...), nil
+}
+
+// build is the folder of a program, in which go test wants to find what it writes; or the
+// program alone, where the folder is the host's own.
+func build(program string) host.Bind {
+	if dir := filepath.Dir(program); !host.Keeps(dir) {
+		return host.Bind{Source: dir, Writable: true}
+	}
+	return host.Bind{Source: program}
 }
 
 // toolchain lists what the go command uses here, or nothing where there is none.

@@ -217,8 +217,21 @@ func (o Options) check() error {
 		if _, err := os.Stat(b.Source); err != nil {
 			return fmt.Errorf("to be shown to a test host: %w", err)
 		}
+		if target := cmp.Or(b.Target, b.Source); b.Writable && Keeps(target) {
+			return fmt.Errorf("%s can't be written to by a test host as its %s, which it would clean when it boots: give a folder below it", b.Source, target)
+		}
 	}
 	return nil
+}
+
+// Keeps says that a folder is one that a host arranges, and cleans, when it boots.
+func Keeps(dir string) bool {
+	switch filepath.Clean(dir) {
+	case "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/sbin", "/srv", "/sys", "/tmp",
+		"/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/local/bin", "/var", "/var/cache", "/var/lib", "/var/log", "/var/tmp":
+		return true
+	}
+	return false
 }
 
 // namespace opens the network namespace that a host is given, or nil for one of its own.

@@ -237,6 +237,37 @@ func TestRunKnowsHowAProgramEndedThatTookTheBusAway(t *testing.T) {
 	}
 }
 
+func TestAClientThatHearsNothingOfTheEndIsNotWaitedForForEver(t *testing.T) {
+	h := boot(t, host.Options{})
+	done := make(chan error, 1)
+	go func() { done <- h.Run(t.Context(), host.Command{Args: []string{"sh", "-c", "touch /run/begun; sleep 1"}}) }()
+	until(t, "there is a client, which is stopped", func() bool {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d/root/run/begun", h.Leader)); err != nil {
+			return false
+		}
+		lists, _ := filepath.Glob("/proc/self/task/*/children")
+		for _, list := range lists {
+			children, _ := os.ReadFile(list)
+			for _, child := range strings.Fields(string(children)) {
+				args, _ := os.ReadFile("/proc/" + child + "/cmdline")
+				clients, _ := os.ReadFile("/proc/" + child + "/task/" + child + "/children")
+				if strings.Contains(string(args), fmt.Sprintf("--target=%d\x00", h.Leader)) && len(clients) > 0 {
+					return exec.Command("kill", "-STOP", strings.TrimSpace(string(clients))).Run() == nil
+				}
+			}
+		}
+		return false
+	})
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it is still waited for")
+	}
+}
+
 func TestBinds(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"given", "a:b"} {
@@ -326,6 +357,7 @@ func TestABadRequestIsTold(t *testing.T) {
 	}{
 		{"a base without systemd", host.Options{Base: link}, "there is no lib/systemd/systemd in " + link},
 		{"a bind of nothing", host.Options{Binds: []host.Bind{{Source: "/no/such"}}}, "stat /no/such: no such file"},
+		{"a bind of what it cleans", host.Options{Binds: []host.Bind{{Source: t.TempDir(), Target: "/tmp", Writable: true}}}, "which it would clean"},
 		{"a bind below /run", host.Options{Binds: []host.Bind{{Source: "/run/lock"}}}, "not below /run"},
 		{"a namespace that is not there", host.Options{NetNS: "/run/netns/nowhere"}, "open /run/netns/nowhere: no such file"},
 		{"a namespace of another kind", host.Options{NetNS: "/proc/self/ns/mnt"}, "/proc/self/ns/mnt is no network namespace"},

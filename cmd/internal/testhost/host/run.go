@@ -90,8 +90,13 @@ func (h *Host) Run(ctx context.Context, c Command) error {
 			}
 		}
 	}()
+	watched := make(chan bool)
+	go func() { watched <- h.hangUp(cmd.Process.Pid, verdict, ended) }()
 	err := cmd.Wait()
 	close(ended)
+	if <-watched {
+		err = errDeaf
+	}
 	<-forwarded
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -100,6 +105,42 @@ func (h *Host) Run(ctx context.Context, c Command) error {
 		return fmt.Errorf("the test host ended before %s did: %w", c.Args[0], err)
 	}
 	return h.confirm(ctx, c, unit, verdict, signal, err)
+}
+
+// errDeaf says that a client has not heard of the end of its service: systemd leaves the
+// system bus for a moment when it has more to say than the bus takes.
+var errDeaf = errors.New("the client of systemd did not hear of the end")
+
+// hangUp ends a client that goes on although its service has ended, and returns whether it
+// had to. The client is a child of the process.
+func (h *Host) hangUp(process int, verdict string, ended <-chan struct{}) bool {
+	const every, patience = 200 * time.Millisecond, 5 * time.Second
+	var since time.Time
+	for tick := time.NewTicker(every); ; {
+		select {
+		case <-ended:
+			tick.Stop()
+			return false
+		case now := <-tick.C:
+			if _, err := os.Stat(h.path(verdict)); err != nil {
+				continue
+			}
+			if since.IsZero() {
+				since = now
+			}
+			if now.Sub(since) < patience {
+				continue
+			}
+		}
+		tick.Stop()
+		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", process))
+		for _, child := range append(strings.Fields(string(children)), strconv.Itoa(process)) {
+			if pid, err := strconv.Atoi(child); err == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		return true
+	}
 }
 
 // noteScript is a script that writes down how a service has ended. It is a file since systemd
