@@ -231,11 +231,11 @@ func BenchmarkKilled(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkManyUnits keeps 500 units: how long it takes until all run that did not, and
+// BenchmarkManyUnits keeps 600 units: how long it takes until all run that did not, and
 // until all are seen to run, and what it costs to keep them then.
 func BenchmarkManyUnits(b *testing.B) {
 	needs.Systemd(b)
-	const units = 500
+	const units = 600
 	path := filepath.Join(system.dir, "many@.service")
 	system.write(b, path, "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n")
 	var names []string

@@ -33,8 +33,8 @@ const (
 )
 
 var (
-	system = &Bus{name: "system", address: systemAddress, dialing: make(chan struct{}, 1)}
-	user   = &Bus{name: "user", address: userAddress, dialing: make(chan struct{}, 1)}
+	system = &Bus{name: "system", address: systemAddress, dialing: make(chan struct{}, 1), jobs: make(chan struct{}, maxJobs)}
+	user   = &Bus{name: "user", address: userAddress, dialing: make(chan struct{}, 1), jobs: make(chan struct{}, maxJobs)}
 )
 
 // System returns the bus of the system. It opens nothing.
@@ -87,6 +87,7 @@ type Bus struct {
 	address func() (string, error)
 
 	dialing chan struct{} // holds an item while a connection is made
+	jobs    chan struct{} // holds an item for each job that is under way
 
 	mu         sync.Mutex
 	link       *link // nil before the first use, and when it is known to be broken
@@ -98,6 +99,7 @@ type Bus struct {
 	down       chan struct{}  // holds one item when the connection may have broken
 	rules      map[string]int // match rules that listeners have asked for
 	units      int            // calls of WatchUnits
+	held       int            // units by Hold
 	own        map[dbus.ObjectPath]*owned
 	announced  announced
 	nextReload *reload // others may join it

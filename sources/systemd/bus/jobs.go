@@ -56,6 +56,12 @@ func (b *Bus) ReloadOrTryRestart(ctx context.Context, unit string) (Result, erro
 }
 
 func (b *Bus) job(ctx context.Context, method, unit string) (Result, error) {
+	select {
+	case b.jobs <- struct{}{}:
+		defer func() { <-b.jobs }()
+	case <-ctx.Done():
+		return Unknown, context.Cause(ctx)
+	}
 	defer b.owning(unit)()
 	l, done, err := b.use(ctx)
 	if err != nil {
@@ -251,16 +257,38 @@ func (l *link) jobRemoved(job dbus.ObjectPath, unit, result string) {
 
 // Hold has systemd remember how a unit has ended until release is called: of one that is
 // inactive it forgets all at once. Until then changes of the unit are the caller's Own, as
-// for a job, since it may have to be loaded. It is no error if systemd does not hold it.
+// for a job, since it may have to be loaded. It is no error if systemd does not hold it, and
+// it is not asked to hold more than maxHeld at a time.
 func (b *Bus) Hold(ctx context.Context, unit string) (release func()) {
 	end := b.owning(unit)
+	if !b.hold() {
+		return end
+	}
 	_, err := b.Call(ctx, service, root, manager+"RefUnit", unit)
 	return func() {
 		if err == nil {
 			_, _ = b.Call(context.WithoutCancel(ctx), service, root, manager+"UnrefUnit", unit)
 		}
+		b.mu.Lock()
+		b.held--
+		b.mu.Unlock()
 		end()
 	}
+}
+
+// Systemd asks the bus for a match rule for each unit that is held, and for each job of a
+// client, and may have 512 of them: with one more it loses its connection. These leave some
+// to others.
+const maxHeld, maxJobs = 100, 256
+
+func (b *Bus) hold() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held >= maxHeld {
+		return false
+	}
+	b.held++
+	return true
 }
 
 // ResetFailed has systemd forget that a unit has failed, and how often it was started.
