@@ -240,7 +240,9 @@ func TestRunKnowsHowAProgramEndedThatTookTheBusAway(t *testing.T) {
 func TestAClientThatHearsNothingOfTheEndIsNotWaitedForForEver(t *testing.T) {
 	h := boot(t, host.Options{})
 	done := make(chan error, 1)
-	go func() { done <- h.Run(t.Context(), host.Command{Args: []string{"sh", "-c", "touch /run/begun; sleep 1"}}) }()
+	go func() {
+		done <- h.Run(t.Context(), host.Command{Args: []string{"sh", "-c", "touch /run/begun; sleep 1"}})
+	}()
 	until(t, "there is a client, which is stopped", func() bool {
 		if _, err := os.Stat(fmt.Sprintf("/proc/%d/root/run/begun", h.Leader)); err != nil {
 			return false
