@@ -49,7 +49,7 @@ func (f figures) String() string {
 // agent is a light one.
 type agent struct {
 	name   string
-	graphs chan pipeline.Update
+	graphs chan pipeline.Update // nil if it does not compile
 	client *clientv3.Client
 	store  *etcd.Store
 
@@ -88,9 +88,9 @@ func run(ctx context.Context, s settings, n int, servers *voters) (f figures, er
 	if err != nil {
 		return f, err
 	}
-	failed := make(chan error, n)
+	failed := make(chan error, 2*n)
 	for i := range agents {
-		a := &agent{name: fmt.Sprintf("agent%05d", i), graphs: make(chan pipeline.Update, 1)}
+		a := &agent{name: fmt.Sprintf("agent%05d", i)}
 		agents[i] = a
 		cfg := etcd.Config(rotated(servers.endpoints, i), nil)
 		cfg.DialOptions = append(cfg.DialOptions, grpc.WithContextDialer(t.dial))
@@ -98,10 +98,17 @@ func run(ctx context.Context, s settings, n int, servers *voters) (f figures, er
 			return f, err
 		}
 		a.store = etcd.New(a.client, a.name, etcd.Options{})
-		if err := a.load(s.exports, 0); err != nil {
-			return f, err
+		if s.compile {
+			a.graphs = make(chan pipeline.Update, 1)
+			wg.Go(func() { failed <- a.run(ctx, news) })
+		} else {
+			wg.Go(func() { failed <- a.watch(ctx, news) })
 		}
-		wg.Go(func() { failed <- a.run(ctx, news) })
+		wg.Go(func() {
+			if err := a.load(ctx, s.exports, 0); err != nil && ctx.Err() == nil {
+				failed <- err
+			}
+		})
 	}
 	want := int64((n - 1) * s.exports) // its own ones an agent has from its graph file
 	if err := until(ctx, news, failed, func() bool {
@@ -132,7 +139,7 @@ func change(ctx context.Context, s settings, f *figures, agents []*agent, server
 	var took []time.Duration
 	for version := range int64(s.changes) {
 		began := time.Now()
-		if err := agents[0].load(s.exports, version+1); err != nil {
+		if err := agents[0].load(ctx, s.exports, version+1); err != nil {
 			return err
 		}
 		if err := until(ctx, news, failed, func() bool {
@@ -241,8 +248,11 @@ func (a *agent) graph(exports int, version int64) (*pipeline.Graph, error) {
 	return g, g.Compile(sinks.Options{})
 }
 
-// load makes a version of the graph its newest.
-func (a *agent) load(exports int, version int64) error {
+// load makes a version of what the agent exports its newest.
+func (a *agent) load(ctx context.Context, exports int, version int64) error {
+	if a.graphs == nil {
+		return a.write(ctx, exports, version)
+	}
 	g, err := a.graph(exports, version)
 	if err == nil {
 		a.graphs <- pipeline.Update{Graph: g}

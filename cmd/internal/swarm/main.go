@@ -1,8 +1,11 @@
 // Command swarm measures what a mesh costs when it is large: some servers, each a process
-// of its own, and many light agents, which publish, collect and compile as real ones do but
-// have no machine behind them.
+// of its own, and many light agents, each with the client of a real one but no machine behind
+// it.
 //
 //	go run ./cmd/internal/swarm --servers 5 --agents 10,100,1000
+//
+// With --compile they also make of what they collect the graphs that a real one would run,
+// which is what takes the time of an agent, and so of this machine.
 //
 // For each number of agents it prints how long it takes until every agent has what all of
 // them export, how long until a change of one of them has reached all, and what that costs
@@ -44,6 +47,7 @@ type settings struct {
 	agents  []int
 	exports int
 	changes int
+	compile bool
 }
 
 func command() *cobra.Command {
@@ -70,6 +74,7 @@ func command() *cobra.Command {
 	cmd.Flags().IntSliceVar(&s.agents, "agents", []int{10, 100}, "light agents, a measurement for each number")
 	cmd.Flags().IntVar(&s.exports, "exports", 2, "resources that each agent exports")
 	cmd.Flags().IntVar(&s.changes, "changes", 5, "changes of one resource, one after another")
+	cmd.Flags().BoolVar(&s.compile, "compile", false, "have agents compile what they collect")
 	cmd.AddCommand(serverCommand())
 	return cmd
 }

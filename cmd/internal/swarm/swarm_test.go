@@ -16,13 +16,19 @@ func TestMain(m *testing.M) {
 }
 
 func TestASmallSwarmIsMeasured(t *testing.T) {
+	t.Run("with clients alone", func(t *testing.T) { measured(t) })
+	t.Run("with graphs", func(t *testing.T) { measured(t, "--compile") })
+}
+
+func measured(t *testing.T, more ...string) {
+	t.Helper()
 	cmd := command()
 	out, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd.SetOut(out)
-	cmd.SetArgs([]string{"--servers", "3", "--agents", "2,5", "--changes", "2"})
+	cmd.SetArgs(append([]string{"--servers", "3", "--agents", "2,5", "--changes", "2"}, more...))
 	if err := cmd.ExecuteContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
