@@ -210,6 +210,7 @@ func (p *Peer) tooOften() bool {
 			p.node.count(func(int) int { return maxFailures - 1 })
 			p.trouble.Store(nil)
 			p.bells[serveVertex].ring()
+			p.bells[announceVertex].ring() // if it is none any more, there is nothing to do but this
 		})
 	}
 	return true

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -235,6 +236,11 @@ func TestADiskThatIsFull(t *testing.T) {
 			f.exchanged(f.machines[:2]...)
 		}
 		full.drift()
+		if os.Getenv("MGMT_SOAK") != "" {
+			f.eventually("the host leaves it to others to serve", func() bool {
+				return strings.Contains(full.log.String(), "doesn't serve for a while")
+			})
+		}
 		if err := os.Remove(ballast); err != nil {
 			t.Fatal(err)
 		}
@@ -268,7 +274,7 @@ func TestSlowLinksThatLosePackets(t *testing.T) {
 		f.up()
 		f.settled(3)
 		c := f.check()
-		f.net.SetAll(lab.Link{Delay: 100 * time.Millisecond, Loss: 0.05}) // 200 ms there and back
+		f.net.SetAll(lab.Link{Delay: 200 * time.Millisecond, Loss: 0.05})
 		var took []time.Duration
 		for i := range 5 {
 			began := time.Now()
