@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mgmtproject/mgmt/pipeline/peer/internal/files"
 	"github.com/mgmtproject/mgmt/pipeline/peer/members"
 )
 
@@ -80,31 +81,12 @@ func (n *notes) change(how func(*remembered)) error {
 	}
 	text, err := json.MarshalIndent(next, "", "  ")
 	if err == nil {
-		err = replace(n.path, append(text, '\n'))
+		err = files.Replace(n.path, append(text, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("keeping what is known of the mesh: %w", err)
 	}
 	n.have = next
-	return nil
-}
-
-// replace writes a file so that there is always a whole one, also after a crash.
-func replace(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
 	return nil
 }
 

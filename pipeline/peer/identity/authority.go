@@ -14,6 +14,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/mgmtproject/mgmt/pipeline/peer/internal/files"
 	"github.com/mgmtproject/mgmt/sources/mesh"
 )
 
@@ -232,10 +233,10 @@ func Init(dir, host string) (*Identity, error) {
 	}
 	text, err := encodeKey(a.key)
 	if err == nil {
-		err = writeFile(id.path(caKeyFile), text, 0o600)
+		err = files.Replace(id.path(caKeyFile), text, 0o600)
 	}
 	if err == nil {
-		err = writeFile(id.path(caFile), encodeCert(a.cert), 0o644)
+		err = files.Replace(id.path(caFile), encodeCert(a.cert), 0o644)
 	}
 	if err == nil {
 		_, err = id.sign(a, host, true, Life)
@@ -261,7 +262,7 @@ func (i *Identity) keep(key *ecdsa.PrivateKey, leaf *x509.Certificate, a *author
 	if _, err := os.Stat(i.path(crlFile)); serves(leaf) && errors.Is(err, fs.ErrNotExist) {
 		list, err := a.list(nil)
 		if err == nil {
-			err = writeFile(i.path(crlFile), list, 0o644)
+			err = files.Replace(i.path(crlFile), list, 0o644)
 		}
 		if err != nil {
 			return err
@@ -271,7 +272,7 @@ func (i *Identity) keep(key *ecdsa.PrivateKey, leaf *x509.Certificate, a *author
 	if err != nil {
 		return err
 	}
-	if err := writeFile(i.path(hostFile), append(text, encodeCert(leaf)...), 0o600); err != nil {
+	if err := files.Replace(i.path(hostFile), append(text, encodeCert(leaf)...), 0o600); err != nil {
 		return err
 	}
 	return i.reload()

@@ -22,6 +22,8 @@ import (
 	"sync"
 
 	"filippo.io/age"
+
+	"github.com/mgmtproject/mgmt/pipeline/peer/internal/files"
 )
 
 // ServerName is in the certificates of the hosts that may serve, and in no others. Who
@@ -82,7 +84,7 @@ func ageKey(path string) (*age.X25519Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, writeFile(path, []byte(key.String()+"\n"), 0o600)
+	return key, files.Replace(path, []byte(key.String()+"\n"), 0o600)
 }
 
 // reload reads the certificates.

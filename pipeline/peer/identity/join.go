@@ -14,6 +14,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/mgmtproject/mgmt/pipeline/peer/internal/files"
 	"github.com/mgmtproject/mgmt/sources/mesh"
 )
 
@@ -99,7 +100,7 @@ func (i *Identity) pendingKey() (*ecdsa.PrivateKey, error) {
 	if text, err = encodeKey(key); err != nil {
 		return nil, err
 	}
-	return key, writeFile(path, text, 0o600)
+	return key, files.Replace(path, text, 0o600)
 }
 
 // checkAnswer says whether an answer brings what was asked for.
@@ -119,11 +120,11 @@ func checkAnswer(a answer, key *ecdsa.PrivateKey, ca *x509.Certificate, host str
 
 // keepAnswer writes what came with a certificate.
 func (i *Identity) keepAnswer(a answer, ca, leaf *x509.Certificate) error {
-	err := writeFile(i.path(caFile), encodeCert(ca), 0o644)
+	err := files.Replace(i.path(caFile), encodeCert(ca), 0o644)
 	if err == nil && len(a.Seeds) > 0 {
 		var text []byte
 		if text, err = json.Marshal(a.Seeds); err == nil {
-			err = writeFile(i.path(seedsFile), append(text, '\n'), 0o644)
+			err = files.Replace(i.path(seedsFile), append(text, '\n'), 0o644)
 		}
 	}
 	if err != nil || !serves(leaf) {
@@ -133,13 +134,13 @@ func (i *Identity) keepAnswer(a answer, ca, leaf *x509.Certificate) error {
 	if err != nil {
 		return fmt.Errorf("the key of the authority: %w", err)
 	}
-	if err := writeFile(i.path(caKeyFile), text, 0o600); err != nil {
+	if err := files.Replace(i.path(caKeyFile), text, 0o600); err != nil {
 		return err
 	}
 	if _, err := x509.ParseRevocationList(a.CRL); err != nil {
 		return fmt.Errorf("the list of revoked certificates: %w", err)
 	}
-	return writeFile(i.path(crlFile), a.CRL, 0o644)
+	return files.Replace(i.path(crlFile), a.CRL, 0o644)
 }
 
 // KeepOptions say how a certificate is kept good.

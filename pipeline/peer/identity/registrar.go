@@ -25,6 +25,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/time/rate"
 
+	"github.com/mgmtproject/mgmt/pipeline/peer/internal/files"
 	"github.com/mgmtproject/mgmt/sources/mesh"
 )
 
@@ -579,7 +580,7 @@ func (r *Registrar) revoke(revoked map[string]bool) error {
 	if !same || len(revoked) == 0 {
 		list, err := r.a.list(serials)
 		if err == nil {
-			err = writeFile(r.o.Identity.path(crlFile), list, 0o644)
+			err = files.Replace(r.o.Identity.path(crlFile), list, 0o644)
 		}
 		if err != nil {
 			return err

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/mgmtproject/mgmt/pipeline/peer/internal/files"
 )
 
 // urls are where a server listens, and where others find it.
@@ -66,7 +68,7 @@ func readPorts(dir string) (ports, error) {
 func writePorts(dir string, p ports) error {
 	text, err := json.Marshal(p)
 	if err == nil {
-		err = os.WriteFile(portsFile(dir), append(text, '\n'), 0o600)
+		err = files.Replace(portsFile(dir), append(text, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("keeping the ports for the next time: %w", err)
